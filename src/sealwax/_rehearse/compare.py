@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 
-from sealwax._core.keyring import now
+from sealwax._aws import refusals
 from sealwax._rehearse.masks import Masks
 from sealwax._rehearse.plan import TAG
 from sealwax._rehearse.requests import REQUESTS, Request
@@ -26,8 +26,10 @@ from sealwax._rehearse.world import REPLICA, World
 _CONFIG: Final = Config(
     parameter_validation=False, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20
 )
-# How long a changed state of a key may take to be known everywhere.
+# How long changed states of a key may take to be known everywhere, all together.
 _STATE_SECONDS: Final = 60.0
+# What is answered for the state before, if there is no answer.
+_OF_STATE: Final = frozenset({"DisabledException", "KMSInvalidStateException"})
 _PAUSE: Final = 1.0
 _MISSING: Final = "absent"
 # What is encrypted anew each time, and is no answer to a question.
@@ -94,7 +96,9 @@ class Side:
             answer = getattr(self._clients[place], request.method)(**parameters)
         except ClientError as error:
             return dict(self._refusal(error))
-        except (BotoCoreError, HTTPClientError) as error:
+        except Exception as error:
+            if not refusals.is_foreign(error):
+                raise
             return {"error": type(error).__name__}
         if request.keep:
             for name, value in answer.items():
@@ -147,22 +151,23 @@ def compare(aws: Side, lab: Side, on_request: Callable[[int, int], None]) -> lis
     Args:
         on_request: called with how many are done, and how many there are.
     """
-    differences: list[Difference] = []
+    found: list[Difference] = []
+    patience = _STATE_SECONDS
     for at, request in enumerate(REQUESTS):
         expected = lab.answer(request)
-        differences += _compared(aws, request, expected)
+        different = differences(request.name, answer := aws.answer(request), expected)
+        while different and request.after_change and patience > 0 and _is_of_state(answer):
+            time.sleep(_PAUSE)
+            patience -= _PAUSE
+            different = differences(request.name, answer := aws.answer(request), expected)
+        found += different
         on_request(at + 1, len(REQUESTS))
-    return differences
+    return found
 
 
-def _compared(aws: Side, request: Request, expected: Flat) -> list[Difference]:
-    """Return how AWS's answer differs. One that depends on a key's new state is asked for again for a while."""
-    until = now() + _STATE_SECONDS
-    while True:
-        different = differences(request.name, aws.answer(request), expected)
-        if not different or not request.after_change or now() + _PAUSE > until:
-            return different
-        time.sleep(_PAUSE)
+def _is_of_state(answer: Flat) -> bool:
+    """Whether an answer may be that of a key's state before a change."""
+    return answer.get("error") is None or answer["error"] in _OF_STATE
 
 
 def differences(request: str, aws: Flat, lab: Flat) -> list[Difference]:

@@ -115,8 +115,8 @@ def policy(regions: Sequence[str]) -> Document:
     """Return the identity policy that a run and its clean-up need.
 
     It allows to use and change only what carries the tag or the name of a rehearsal, and to read what an audit reads.
-    Since KMS has no way to allow tags at creation alone, it also allows to tag any key, and so to use it: it is a policy
-    for the time of the rehearsal.
+    Since KMS cannot allow tags at creation alone, it also allows to tag any key, and so to use it: it is a policy for
+    the time of the rehearsal.
     """
     partition = partition_of(regions[0])
     keys = [f"arn:{partition}:kms:{region}:*:key/*" for region in regions]

@@ -56,6 +56,10 @@ def _changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[Mapping[s
     return lambda kept: change(bytes(kept.get(name, b"")))
 
 
+def _flipped(blob: bytes) -> bytes:
+    return blob[:-1] + bytes(last ^ 1 for last in blob[-1:])
+
+
 def _ask(operation: str, what: str, /, who: str = "caller", region: int = 0, **parameters: Any) -> Request:
     return Request(what, operation, parameters, who, region)
 
@@ -128,7 +132,7 @@ def _decrypting() -> Iterator[Request]:
         ("with a byte more", {"CiphertextBlob": _changed("blob.CiphertextBlob", lambda blob: blob + b"\0")}),
         (
             "with its last bit flipped",
-            {"CiphertextBlob": _changed("blob.CiphertextBlob", lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]))},
+            {"CiphertextBlob": _changed("blob.CiphertextBlob", _flipped)},
         ),
         ("with another algorithm", {"EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}),
         ("as a dry run", {"DryRun": True}),
@@ -137,7 +141,8 @@ def _decrypting() -> Iterator[Request]:
     yield _ask("Decrypt", "what has no context", CiphertextBlob="$bare.CiphertextBlob")
     yield Request("what has no context, with one", "Decrypt", ask | {"CiphertextBlob": "$bare.CiphertextBlob"})
     yield Request("nothing named", "Decrypt")
-    yield Request("in the replica's Region", "Decrypt", ask | {"CiphertextBlob": "$wide.CiphertextBlob"}, region=1)
+    wide = ask | {"CiphertextBlob": "$wide.CiphertextBlob"}
+    yield Request("in the replica's Region", "Decrypt", wide, region=1)
     yield Request("a single-Region ciphertext in the other Region", "Decrypt", ask, region=1)
     yield Request("as the reader", "Decrypt", ask, "reader")
     yield Request("as the reader, with another context", "Decrypt", ask | {"EncryptionContext": _OTHER}, "reader")

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import boto3
 import botocore
-from botocore.exceptions import BotoCoreError, ClientError
 
 from sealwax import __version__, errors
 from sealwax._aws import refusals, sts
@@ -167,7 +166,7 @@ def clean_up(folder: Folder, regions: tuple[str, str], reach: Reach, masks: Mask
         left += _end_last(folder, account, reach, masks, told)
         runs += 1
     seeker = World(Run("", account, regions), reach, masks, folder.path)
-    found = _asked(lambda: leftovers(seeker), "looking for what rehearsals left")
+    found = refusals.call_aws(lambda: leftovers(seeker), "looking for what rehearsals left", None)
     for run in found:
         told.line(f"taking away the rehearsal {run.run}")
         still = take_away(World(run, reach, masks, folder.path))
@@ -215,15 +214,7 @@ def _work(folder: Folder) -> Path:
 
 
 def _made(world: World, folder: Folder, told: Told) -> None:
-    _asked(lambda: make(world, folder, told.line), "making what the rehearsal needs")
-
-
-def _asked(call: Callable[[], Any], doing: str) -> Any:
-    """Return what a call returns; an error of the SDK becomes the product's."""
-    try:
-        return call()
-    except (ClientError, BotoCoreError) as error:
-        raise refusals.translate(error, doing, None) from error
+    refusals.call_aws(lambda: make(world, folder, told.line), "making what the rehearsal needs", None)
 
 
 def _account(reach: Reach, region: str, masks: Masks) -> str:

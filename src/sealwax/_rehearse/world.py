@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from sealwax import errors
-from sealwax._aws import sts
+from sealwax._aws import refusals, sts
 from sealwax._aws.partitions import partition_of
+from sealwax._aws.responses import ask
 from sealwax._aws.session import Session
 from sealwax._core.keyring import now
 from sealwax._rehearse.masks import Masks
@@ -49,6 +50,15 @@ class Reach(Protocol):
     def role(self, arn: str, region: str) -> Session:
         """Return a session of a role in a Region."""
         ...
+
+
+def told(error: Exception, doing: str) -> str:
+    """Return what to say of an error, whatever raised it. An answer that cannot be read may hold a secret."""
+    if refusals.is_foreign(error):
+        error = refusals.translate(error, doing, None)
+    if isinstance(error, errors.SealwaxError | OSError):
+        return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}, which is not expected of AWS's answers"
 
 
 def settled(
@@ -132,7 +142,7 @@ def make(world: World, folder: Folder, say: Callable[[str], None]) -> None:
     """Make everything. What is begun is noted before, so that it is found again whatever happens.
 
     Raises:
-        ClientError, BotoCoreError, SealwaxError: AWS refused, or was not reached.
+        Exception: botocore's or the product's: AWS refused, or was not reached.
     """
 
     def begin(what: str) -> None:
@@ -204,19 +214,21 @@ def make_keys(world: World, begin: Callable[[str], None], keep: Callable[[str, s
             # It compares with identity policies, which do not know the key's tag yet; the account's root stays allowed.
             "BypassPolicyLockoutSafetyCheck": True,
         }
-        answer = settled(partial(kms.create_key, **parameters), _NO_ROLE_YET, _ROLE_PATIENCE)
-        keep(name, answer["KeyMetadata"]["Arn"])
+        create = partial(ask, partial(kms.create_key, **parameters), f"making the KMS key '{name}'", None)
+        keep(name, settled(create, _NO_ROLE_YET, _ROLE_PATIENCE).part("KeyMetadata").need("Arn", str))
     begin(f"key {REPLICA}")
     policy = _key_policy(world, with_reader=False)
     replica = {"ReplicaRegion": world.far, "Policy": policy, "Tags": tags, "BypassPolicyLockoutSafetyCheck": True}
-    answer = settled(partial(kms.replicate_key, KeyId=world.key("global"), **replica))
-    keep(REPLICA, answer["ReplicaKeyMetadata"]["Arn"])
+    replicate = partial(kms.replicate_key, KeyId=world.key("global"), **replica)
+    answer = settled(partial(ask, replicate, "replicating the multi-Region key", None))
+    keep(REPLICA, answer.part("ReplicaKeyMetadata").need("Arn", str))
     for name in KEYS:
         begin(f"alias {name}")
         alias = world.run.names.alias(name)
         settled(partial(kms.create_alias, AliasName=alias, TargetKeyId=world.key(name)))
     far = world.client("kms", world.far)
-    while far.describe_key(KeyId=world.key(REPLICA))["KeyMetadata"]["KeyState"] == "Creating":
+    describe = partial(ask, partial(far.describe_key, KeyId=world.key(REPLICA)), "looking at the replica", None)
+    while describe().part("KeyMetadata").need("KeyState", str) == "Creating":
         time.sleep(_FIRST_PAUSE)
 
 
@@ -256,8 +268,8 @@ def take_away(world: World) -> list[str]:
     for what, remove in _removals(world):
         try:
             remove()
-        except (ClientError, BotoCoreError, errors.SealwaxError) as error:
-            left.append(f"{what}: {error}")
+        except Exception as error:  # of any kind: the rest is taken away all the same
+            left.append(f"{what}: {told(error, 'taking it away')}")
     return left
 
 

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "sealwax-rehearsal"
 _ENDPOINT: Final = "AWS_ENDPOINT_URL"
+_NOTES: Final = """
+AWS charges keys by the hour, and not while their deletion is pending: most of this is never billed. The keys stay
+pending deletion for {days} days.
+
+It needs this IAM policy. Whoever has it can tag any KMS key of the account and then use it, so attach it for the
+rehearsal only:
+"""
 
 
 @click.command()
@@ -226,10 +233,6 @@ def _tell(regions: tuple[str, str], *, as_json: bool) -> None:
     console.report(f"\nIt costs at most {plan.usd():.2f} USD, estimated from {plan.PRICES_FROM}:")
     for cost in plan.COSTS:
         console.report(f"  {cost.usd:.4f} USD  {cost.count:,} {cost.what}")
-    console.report(
-        "  AWS charges keys by the hour, and not while their deletion is pending, so that most of this is never billed."
-        f"\n\nThe keys stay pending deletion for {plan.WAITING_DAYS} days.\n\nIt needs this IAM policy. Whoever has it can tag any KMS key "
-        "of the account and then use it, so attach it for the rehearsal only:"
-    )
+    console.report(_NOTES.format(days=plan.WAITING_DAYS))
     console.report(json.dumps(policy, indent=2))
     console.info("nothing was made; add --apply to do it")
