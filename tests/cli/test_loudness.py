@@ -62,6 +62,7 @@ SUCCEED: dict[str, tuple[str, ...]] = {
     "records shred": ("records", "shred", *STORE, *SCOPE, "--confirm", "app=shop"),
     "records reopen": ("records", "reopen", *STORE, *K, *SCOPE),
     "prove": ("prove", *K, *PURPOSE),
+    "rehearse": ("rehearse", "--region", "eu-west-1", "--region", "us-east-1"),
     "audit": ("audit", "-k", "alias/demo", "--fail-on", "never", "--allow-incomplete"),
     "keys list": ("keys", "list"),
     "keys rotate": ("keys", "rotate", "alias/demo", "--now"),
@@ -87,7 +88,7 @@ ANSWERS = {
     "records list", "records explain", "records stale", "records index-bits",
     "inspect", "fleet status", "audit", "keys list", "keys rotations", "keys retire", "policy key", "policy iam",
     "policy grant", "policy explain", "settings show", "help", "completion", "lab create-key", "lab keys",
-    "lab principal add", "lab trail",
+    "lab principal add", "lab trail", "rehearse",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import boto3
 import pytest
 
 import sealwax
@@ -23,6 +24,7 @@ from sealwax.records import SqlKeys
 from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import ROOT, Done, Shell, unprivileged
 from tests.foreign import samples, scripts
+from tests.rehearse.account import account
 from tests.s3 import Answer, Request, StrictS3, error
 
 CONTEXT: Final = {"purpose": "backup"}
@@ -515,7 +517,7 @@ def _(world: World) -> None:
 @line(
     "a finding: a failed check, one of the severity of `--fail-on` or higher, a key to retire that may be needed, or a "
     "line that needs fixing",
-    "`prove`, `audit`, `keys retire`, `doctor`",
+    "`prove`, `rehearse`, `audit`, `keys retire`, `doctor`",
     3,
     5,
 )
@@ -989,6 +991,17 @@ def _(world: World) -> None:
         world.tried += 1
     finally:
         faults.clear("us-east-1", None)
+
+
+@line("something that a rehearsal made could not be taken away, and no step failed", "`rehearse`", 8, 1)
+def _(world: World) -> None:
+    with account(Path("aws")) as it:
+        world.shell.environment.update(it.environment)
+        name = "sealwax-rehearsal-0123456789ab-reader"
+        iam = boto3.client("iam", endpoint_url=it.url, aws_access_key_id="any", aws_secret_access_key="any")
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+        it.before = lambda call: (409, b"<a/>") if call.operation == "DeleteRole" else None
+        world.ends(8, "rehearse", "--region", "eu-west-1", "--region", "us-east-1", "--clean-up", says=name)
 
 
 # --- from outside

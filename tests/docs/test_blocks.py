@@ -63,6 +63,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/explanation/records.md": {"python": 7, "shop.py": 1, "test_shop.py": 1, "sh": 6},
         "docs/how-to/django.md": {"python": 2, "conftest.py": 1, "sh": 6},
         "docs/how-to/blind-indexes.md": {"python": 1, "sh": 1},
+        "docs/how-to/rehearsal.md": {"sh": 1},
         "docs/how-to/recipes.md": {"python": 8, "sealing.py": 1},
         "docs/how-to/regions.md": {"python": 3},
         "docs/reference/reports.md": {"sh": 2, "python": 1},

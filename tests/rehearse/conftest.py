@@ -17,7 +17,7 @@ from sealwax._rehearse.masks import Masks
 from sealwax._rehearse.plan import Names
 from sealwax._rehearse.run import Told
 from sealwax._rehearse.state import Folder, Run
-from sealwax._rehearse.world import AwsReach, Reach, World
+from sealwax._rehearse.world import AccountReach, AwsReach, World
 from tests.rehearse.account import ACCOUNT, REGIONS, Account, account
 
 REGION_OPTIONS = ("--region", REGIONS[0], "--region", REGIONS[1])
@@ -56,7 +56,7 @@ class Reached:
     opened: dict[str, boto3.Session] = field(default_factory=dict)
 
     @property
-    def reach(self) -> Reach:
+    def reach(self) -> AccountReach:
         return AwsReach(self._open, self._watch)
 
     def _open(self, region: str) -> Session:

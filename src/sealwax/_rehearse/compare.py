@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from sealwax._aws import refusals
 from sealwax._rehearse.masks import Masks
 from sealwax._rehearse.plan import TAG
-from sealwax._rehearse.requests import REQUESTS, Request
+from sealwax._rehearse.requests import REQUESTS, Asked
 from sealwax._rehearse.world import REPLICA, World
 
 # Refusals are answers, so nothing is checked before it is sent; and each answer counts, so nothing is retried.
@@ -84,7 +84,7 @@ class Side:
         self.masks.add(caller["Arn"], "<caller>")
         self.masks.add(caller["UserId"], "<id of the caller>")
 
-    def answer(self, request: Request) -> Flat:
+    def answer(self, request: Asked) -> Flat:
         """Send a request; return its answer, flat and without identifiers."""
         region = self.world.run.regions[request.region]
         place = request.service, region, request.who

@@ -19,7 +19,7 @@ _WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Asked:
     """One request.
 
     Attributes:
@@ -60,11 +60,11 @@ def _flipped(blob: bytes) -> bytes:
     return blob[:-1] + bytes(last ^ 1 for last in blob[-1:])
 
 
-def _ask(operation: str, what: str, /, who: str = "caller", region: int = 0, **parameters: Any) -> Request:
-    return Request(what, operation, parameters, who, region)
+def _ask(operation: str, what: str, /, who: str = "caller", region: int = 0, **parameters: Any) -> Asked:
+    return Asked(what, operation, parameters, who, region)
 
 
-def _describing() -> Iterator[Request]:
+def _describing() -> Iterator[Asked]:
     for name in ("main", "next", "global"):
         yield _ask("DescribeKey", f"{name} by ARN", KeyId=f"${name}.arn")
         yield _ask("DescribeKey", f"{name} by alias", KeyId=f"${name}.alias")
@@ -85,15 +85,15 @@ def _describing() -> Iterator[Request]:
     yield _ask("ListAliases", "with a limit of 0", Limit=0)
     yield _ask("ListKeys", "with a limit of 1,001", Limit=1001)
     yield _ask("ListKeys", "with a marker that is none", Marker="none")
-    yield Request("the caller", "GetCallerIdentity", service="sts")
+    yield Asked("the caller", "GetCallerIdentity", service="sts")
     yield _ask("ListAliases", "with a limit of 1,001", Limit=1001)
 
 
-def _encrypting() -> Iterator[Request]:
+def _encrypting() -> Iterator[Asked]:
     ask = {"KeyId": "$main.arn", "Plaintext": _SAMPLE, "EncryptionContext": CONTEXT}
-    yield Request("with a context", "Encrypt", ask, keep="blob")
-    yield Request("without a context", "Encrypt", {"KeyId": "$main.arn", "Plaintext": _SAMPLE}, keep="bare")
-    yield Request("under the multi-Region key", "Encrypt", ask | {"KeyId": "$global.arn"}, keep="wide")
+    yield Asked("with a context", "Encrypt", ask, keep="blob")
+    yield Asked("without a context", "Encrypt", {"KeyId": "$main.arn", "Plaintext": _SAMPLE}, keep="bare")
+    yield Asked("under the multi-Region key", "Encrypt", ask | {"KeyId": "$global.arn"}, keep="wide")
     for what, change in (
         ("by alias", {"KeyId": "$main.alias"}),
         ("no bytes", {"Plaintext": b""}),
@@ -108,12 +108,12 @@ def _encrypting() -> Iterator[Request]:
         ("with 11 grant tokens", {"GrantTokens": ["none"] * 11}),
         ("under a key by a name that is none", {"KeyId": "a key"}),
     ):
-        yield Request(what, "Encrypt", ask | change)
+        yield Asked(what, "Encrypt", ask | change)
     for who in ("reader", "stranger"):
-        yield Request(f"as the {who}", "Encrypt", ask, who)
+        yield Asked(f"as the {who}", "Encrypt", ask, who)
 
 
-def _decrypting() -> Iterator[Request]:
+def _decrypting() -> Iterator[Asked]:
     ask: dict[str, Any] = {"CiphertextBlob": "$blob.CiphertextBlob", "EncryptionContext": CONTEXT}
     for what, change in (
         ("with its context", {}),
@@ -137,22 +137,22 @@ def _decrypting() -> Iterator[Request]:
         ("with another algorithm", {"EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}),
         ("as a dry run", {"DryRun": True}),
     ):
-        yield Request(what, "Decrypt", ask | change)
+        yield Asked(what, "Decrypt", ask | change)
     yield _ask("Decrypt", "what has no context", CiphertextBlob="$bare.CiphertextBlob")
-    yield Request("what has no context, with one", "Decrypt", ask | {"CiphertextBlob": "$bare.CiphertextBlob"})
-    yield Request("nothing named", "Decrypt")
+    yield Asked("what has no context, with one", "Decrypt", ask | {"CiphertextBlob": "$bare.CiphertextBlob"})
+    yield Asked("nothing named", "Decrypt")
     wide = ask | {"CiphertextBlob": "$wide.CiphertextBlob"}
-    yield Request("in the replica's Region", "Decrypt", wide, region=1)
-    yield Request("a single-Region ciphertext in the other Region", "Decrypt", ask, region=1)
-    yield Request("as the reader", "Decrypt", ask, "reader")
-    yield Request("as the reader, with another context", "Decrypt", ask | {"EncryptionContext": _OTHER}, "reader")
-    yield Request(
+    yield Asked("in the replica's Region", "Decrypt", wide, region=1)
+    yield Asked("a single-Region ciphertext in the other Region", "Decrypt", ask, region=1)
+    yield Asked("as the reader", "Decrypt", ask, "reader")
+    yield Asked("as the reader, with another context", "Decrypt", ask | {"EncryptionContext": _OTHER}, "reader")
+    yield Asked(
         "as the reader, under another key", "Decrypt", ask | {"CiphertextBlob": "$wide.CiphertextBlob"}, "reader"
     )
-    yield Request("as a stranger", "Decrypt", ask, "stranger")
+    yield Asked("as a stranger", "Decrypt", ask, "stranger")
 
 
-def _generating() -> Iterator[Request]:
+def _generating() -> Iterator[Asked]:
     ask: dict[str, Any] = {"KeyId": "$main.arn", "EncryptionContext": CONTEXT}
     sizes: tuple[tuple[str, dict[str, Any]], ...] = (
         ("AES_256", {"KeySpec": "AES_256"}),
@@ -167,13 +167,13 @@ def _generating() -> Iterator[Request]:
     )
     for operation in ("GenerateDataKey", "GenerateDataKeyWithoutPlaintext"):
         for what, change in sizes if operation == "GenerateDataKey" else sizes[::2]:
-            yield Request(what, operation, ask | change)
-        yield Request("as a stranger", operation, ask | {"KeySpec": "AES_256"}, "stranger")
+            yield Asked(what, operation, ask | change)
+        yield Asked("as a stranger", operation, ask | {"KeySpec": "AES_256"}, "stranger")
     yield _ask("GenerateRandom", "32 bytes", NumberOfBytes=32)
     yield _ask("GenerateRandom", "1,025 bytes", NumberOfBytes=1025)
 
 
-def _reencrypting() -> Iterator[Request]:
+def _reencrypting() -> Iterator[Asked]:
     ask: dict[str, Any] = {
         "CiphertextBlob": "$blob.CiphertextBlob",
         "SourceEncryptionContext": CONTEXT,
@@ -192,18 +192,18 @@ def _reencrypting() -> Iterator[Request]:
         ("bytes that are no ciphertext", {"CiphertextBlob": bytes(range(200))}),
         ("as a dry run", {"DryRun": True}),
     ):
-        yield Request(what, "ReEncrypt", ask | change)
-    yield Request("as the reader", "ReEncrypt", ask, "reader")
+        yield Asked(what, "ReEncrypt", ask | change)
+    yield Asked("as the reader", "ReEncrypt", ask, "reader")
 
 
-def _granting() -> Iterator[Request]:
+def _granting() -> Iterator[Asked]:
     ask: dict[str, Any] = {
         "KeyId": "$main.arn",
         "GranteePrincipal": "$stranger.role",
         "Operations": ["Decrypt"],
         "Constraints": {"EncryptionContextSubset": CONTEXT},
     }
-    yield Request("to decrypt with a context", "CreateGrant", ask | {"Name": "rehearsal"}, keep="grant")
+    yield Asked("to decrypt with a context", "CreateGrant", ask | {"Name": "rehearsal"}, keep="grant")
     for what, change in (
         ("the same name again", {"Name": "rehearsal"}),
         ("without operations", {"Operations": []}),
@@ -213,26 +213,26 @@ def _granting() -> Iterator[Request]:
         ("with a name with a space", {"Name": "a name"}),
         ("as a dry run", {"DryRun": True}),
     ):
-        yield Request(what, "CreateGrant", ask | change)
+        yield Asked(what, "CreateGrant", ask | change)
     blob = {"CiphertextBlob": "$blob.CiphertextBlob", "EncryptionContext": CONTEXT}
     token = {"GrantTokens": [lambda kept: kept.get("grant.GrantToken", "none")]}
-    yield Request("as a grantee, with the token", "Decrypt", blob | token, "stranger")
-    yield Request(
+    yield Asked("as a grantee, with the token", "Decrypt", blob | token, "stranger")
+    yield Asked(
         "as a grantee, with another context", "Decrypt", blob | token | {"EncryptionContext": _OTHER}, "stranger"
     )
-    yield Request("as a grantee", "Encrypt", {"KeyId": "$main.arn", "Plaintext": b"x", **token}, "stranger")
-    yield Request("of the key", "ListGrants", {"KeyId": "$main.arn", "GrantId": "$grant.GrantId"}, after_change=True)
+    yield Asked("as a grantee", "Encrypt", {"KeyId": "$main.arn", "Plaintext": b"x", **token}, "stranger")
+    yield Asked("of the key", "ListGrants", {"KeyId": "$main.arn", "GrantId": "$grant.GrantId"}, after_change=True)
     yield _ask("ListGrants", "with an id that is none", KeyId="$main.arn", GrantId="0" * 64)
     yield _ask("RevokeGrant", "with an id that is none", KeyId="$main.arn", GrantId="0" * 64)
     yield _ask("RetireGrant", "with a token that is none", GrantToken="none")
     yield _ask("RevokeGrant", "the grant", KeyId="$main.arn", GrantId="$grant.GrantId")
 
 
-def _changing() -> Iterator[Request]:
+def _changing() -> Iterator[Asked]:
     yield _ask("GetKeyRotationStatus", "of a key that does not rotate", KeyId="$next.arn")
     yield _ask("EnableKeyRotation", "every 89 days", KeyId="$next.arn", RotationPeriodInDays=89)
     yield _ask("EnableKeyRotation", "every 90 days", KeyId="$next.arn", RotationPeriodInDays=90)
-    yield Request("of a key that rotates", "GetKeyRotationStatus", {"KeyId": "$next.arn"}, after_change=True)
+    yield Asked("of a key that rotates", "GetKeyRotationStatus", {"KeyId": "$next.arn"}, after_change=True)
     yield _ask("DisableKeyRotation", "of a key that rotates", KeyId="$next.arn")
     yield _ask("ListKeyRotations", "of a key that never rotated", KeyId="$next.arn")
     yield _ask("ReplicateKey", "a single-Region key", KeyId="$main.arn", ReplicaRegion="$far", Tags="$tags")
@@ -256,20 +256,20 @@ def _changing() -> Iterator[Request]:
 _LOCKED_OUT: Final = '{"Version":"2012-10-17","Statement":[]}'
 
 
-def _in_states() -> Iterator[Request]:
+def _in_states() -> Iterator[Asked]:
     """Use the next key while it is disabled, while its deletion is pending, and afterwards."""
     encrypt = {"KeyId": "$next.arn", "Plaintext": b"x"}
     describe = {"KeyId": "$next.arn"}
     yield _ask("DisableKey", "the next key", KeyId="$next.arn")
-    yield Request("of a disabled key", "DescribeKey", describe, after_change=True)
-    yield Request("under a disabled key", "Encrypt", encrypt, after_change=True)
+    yield Asked("of a disabled key", "DescribeKey", describe, after_change=True)
+    yield Asked("under a disabled key", "Encrypt", encrypt, after_change=True)
     yield _ask("ScheduleKeyDeletion", "of a disabled key", KeyId="$next.arn", PendingWindowInDays=7)
-    yield Request("of a key that is deleted", "DescribeKey", describe, after_change=True)
-    yield Request("under a key that is deleted", "Encrypt", encrypt, after_change=True)
+    yield Asked("of a key that is deleted", "DescribeKey", describe, after_change=True)
+    yield Asked("under a key that is deleted", "Encrypt", encrypt, after_change=True)
     yield _ask("EnableKey", "that is deleted", KeyId="$next.arn")
     yield _ask("CancelKeyDeletion", "of the next key", KeyId="$next.arn")
     yield _ask("EnableKey", "the next key", KeyId="$next.arn")
-    yield Request("of a key that is enabled again", "DescribeKey", describe, after_change=True)
+    yield Asked("of a key that is enabled again", "DescribeKey", describe, after_change=True)
 
 
 REQUESTS: Final = (

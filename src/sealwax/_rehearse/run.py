@@ -24,7 +24,7 @@ from sealwax._rehearse.plan import Names
 from sealwax._rehearse.requests import REQUESTS
 from sealwax._rehearse.state import Folder, Run
 from sealwax._rehearse.steps import STEPS, StepResult, run_step
-from sealwax._rehearse.world import Reach, World, leftovers, make, take_away
+from sealwax._rehearse.world import AccountReach, World, leftovers, make, take_away
 
 _WORK: Final = "work"
 # What AWS calls a request, in the metadata of an answer.
@@ -110,7 +110,7 @@ class Told:
     requests: Callable[[int, int], None]
 
 
-def rehearse(folder: Folder, regions: tuple[str, str], reach: Reach, watch: Watch, told: Told) -> Rehearsal:
+def rehearse(folder: Folder, regions: tuple[str, str], reach: AccountReach, watch: Watch, told: Told) -> Rehearsal:
     """Run everything, and take everything away, whatever happens.
 
     Args:
@@ -152,7 +152,9 @@ def rehearse(folder: Folder, regions: tuple[str, str], reach: Reach, watch: Watc
     )
 
 
-def clean_up(folder: Folder, regions: tuple[str, str], reach: Reach, masks: Masks, told: Told) -> tuple[int, list[str]]:
+def clean_up(
+    folder: Folder, regions: tuple[str, str], reach: AccountReach, masks: Masks, told: Told
+) -> tuple[int, list[str]]:
     """Take away what any run has left in the account: the one of the folder, and those found by tag and name.
 
     Returns:
@@ -188,7 +190,7 @@ def end(world: World, folder: Folder, told: Told) -> list[str]:
     return left
 
 
-def _end_last(folder: Folder, account: str, reach: Reach, masks: Masks, told: Told) -> list[str]:
+def _end_last(folder: Folder, account: str, reach: AccountReach, masks: Masks, told: Told) -> list[str]:
     """Take away the run that was killed; return what is left of it.
 
     Raises:
@@ -217,7 +219,7 @@ def _made(world: World, folder: Folder, told: Told) -> None:
     refusals.call_aws(lambda: make(world, folder, told.line), "making what the rehearsal needs", None)
 
 
-def _account(reach: Reach, region: str, masks: Masks) -> str:
+def _account(reach: AccountReach, region: str, masks: Masks) -> str:
     """Return the caller's account; what names the caller is masked."""
     arn = sts.whoami(reach.caller(region), "asking STS who the caller is")
     parts = arn.split(":", 5)

@@ -46,7 +46,7 @@ class StepFailed(Exception):  # noqa: N818  an outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RehearsalStep:
     """One step.
 
     Attributes:
@@ -77,18 +77,18 @@ class StepResult:
     detail: str
 
 
-STEPS: Final[list[Step]] = []
+STEPS: Final[list[RehearsalStep]] = []
 
 
 def _step(name: str, shows: str) -> Callable[[Callable[[World], str]], Callable[[World], str]]:
     def declare(run: Callable[[World], str]) -> Callable[[World], str]:
-        STEPS.append(Step(name, shows, run))
+        STEPS.append(RehearsalStep(name, shows, run))
         return run
 
     return declare
 
 
-def run_step(step: Step, world: World) -> StepResult:
+def run_step(step: RehearsalStep, world: World) -> StepResult:
     """Run one step; whatever fails is its result."""
     try:
         detail = step.run(world)

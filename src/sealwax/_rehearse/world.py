@@ -40,7 +40,7 @@ _ENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")
 _OF_RUN: Final = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{12}})(?:-(\w+))?")
 
 
-class Reach(Protocol):
+class AccountReach(Protocol):
     """How the caller and the roles of a run reach an account, be it AWS's or the lab's."""
 
     def caller(self, region: str) -> Session:
@@ -95,7 +95,7 @@ class World:
     """
 
     run: Run
-    reach: Reach
+    reach: AccountReach
     masks: Masks
     work: Path
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)

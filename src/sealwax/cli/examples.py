@@ -218,6 +218,12 @@ sealwax prove -k alias/demo -c purpose=backup
 # Also test that envelopes can move to another key.
 sealwax prove -k alias/demo --to alias/demo2 -c purpose=backup
 """,
+    "rehearse": r"""
+# What a rehearsal would make, what it costs, and the policy it needs.
+sealwax rehearse --region eu-west-1 --region us-east-1
+# The same as JSON, with the policy in it.
+sealwax rehearse --region eu-west-1 --region us-east-1 --json
+""",
     "audit": r"""
 # Every key of the account, in the Region of your AWS settings.
 sealwax audit --all

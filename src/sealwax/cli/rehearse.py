@@ -227,12 +227,12 @@ def _tell(regions: tuple[str, str], *, as_json: bool) -> None:
         facts = {"makes": plan.makes(regions), "costs": costs, "usd": round(plan.usd(), 2), "policy": policy}
         console.print_json(facts | {"prices": plan.PRICES_FROM})
         return
-    console.report("A rehearsal makes, under one run id, and takes away again:")
+    console.print("A rehearsal makes, under one run id, and takes away again:")
     for what in plan.makes(regions):
-        console.report(f"  {what}")
-    console.report(f"\nIt costs at most {plan.usd():.2f} USD, estimated from {plan.PRICES_FROM}:")
+        console.print(f"  {what}")
+    console.print(f"\nIt costs at most {plan.usd():.2f} USD, estimated from {plan.PRICES_FROM}:")
     for cost in plan.COSTS:
-        console.report(f"  {cost.usd:.4f} USD  {cost.count:,} {cost.what}")
-    console.report(_NOTES.format(days=plan.WAITING_DAYS))
-    console.report(json.dumps(policy, indent=2))
+        console.print(f"  {cost.usd:.4f} USD  {cost.count:,} {cost.what}")
+    console.print(_NOTES.format(days=plan.WAITING_DAYS))
+    console.print(json.dumps(policy, indent=2))
     console.info("nothing was made; add --apply to do it")

@@ -150,6 +150,11 @@ SCENES: Final[dict[str, str]] = {
         $ sealwax prove -c purpose=backup
         $ sealwax prove -k alias/demo -c purpose=backup --denied-profile nobody
     """,
+    "rehearse": """
+        $ sealwax rehearse --region eu-west-1 --region us-east-1
+        $ sealwax rehearse --region eu-west-1
+        $ sealwax rehearse --region eu-west-1 --region us-east-1 --apply --profile nobody
+    """,
     "audit": """
         $ sealwax audit --all
         $ sealwax audit
