@@ -998,7 +998,9 @@ def _(world: World) -> None:
     with account(Path("aws")) as it:
         world.shell.environment.update(it.environment)
         name = "sealwax-rehearsal-0123456789ab-reader"
-        iam = boto3.client("iam", endpoint_url=it.url, aws_access_key_id="any", aws_secret_access_key="any")
+        iam = boto3.client(
+            "iam", "us-east-1", endpoint_url=it.url, aws_access_key_id="any", aws_secret_access_key="any"
+        )
         iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
         it.before = lambda call: (409, b"<a/>") if call.operation == "DeleteRole" else None
         world.ends(8, "rehearse", "--region", "eu-west-1", "--region", "us-east-1", "--clean-up", says=name)

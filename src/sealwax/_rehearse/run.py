@@ -27,6 +27,7 @@ from sealwax._rehearse.steps import STEPS, StepResult, run_step
 from sealwax._rehearse.world import AccountReach, World, leftovers, make, take_away
 
 _WORK: Final = "work"
+_AGAIN: Final = "to take away the rest, run the same command with --clean-up instead of --apply"
 # What AWS calls a request, in the metadata of an answer.
 _IDS: Final = ("RequestId", "HostId")
 
@@ -181,11 +182,17 @@ def clean_up(
 def end(world: World, folder: Folder, told: Told) -> list[str]:
     """Take a run away; return what is left. Its state stays until nothing is."""
     told.line("taking everything away")
-    left = take_away(world)
+    try:
+        left = take_away(world)
+    except BaseException:
+        told.line(f"interrupted before everything was taken away; {_AGAIN}")
+        raise
     shutil.rmtree(world.work, ignore_errors=True)
     for what in left:
         told.line(f"left: {what}")
-    if not left:
+    if left:
+        told.line(_AGAIN)
+    else:
         folder.forget()
     return left
 

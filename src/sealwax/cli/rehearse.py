@@ -84,13 +84,13 @@ def rehearse(profile: str | None, regions: tuple[str, ...], apply: bool, clean_u
 
 
 def _checked(regions: tuple[str, ...], *, apply: bool, clean_up: bool) -> tuple[str, str]:
+    from sealwax._aws.checkup import known_regions
     from sealwax._aws.partitions import partition_of
-    from sealwax._aws.session import regions_of_kms
 
     if len(set(regions)) != 2 or len(regions) != 2:
         raise click.UsageError("give --region twice, with two Regions: the second one gets a replica of a key")
     for region in regions:
-        if region not in regions_of_kms():
+        if region not in known_regions():
             raise click.UsageError(f"'{printable(region)}' is not a Region with KMS")
     if partition_of(regions[0]) != partition_of(regions[1]):
         raise click.UsageError(f"{regions[0]} and {regions[1]} are in two partitions of AWS, which share no keys")
