@@ -62,6 +62,7 @@ TIERS = {
     "records/test_reseal.py": "slow",
     "records/test_rotation.py": "slow",
     "regions": "slow",
+    "rehearse": "slow",
     "spark": "java",
     "stores": "slow",
 }

@@ -995,12 +995,11 @@ def _(world: World) -> None:
 
 @line("something that a rehearsal made could not be taken away, and no step failed", "`rehearse`", 8, 1)
 def _(world: World) -> None:
-    with account(Path("aws")) as it:
-        world.shell.environment.update(it.environment)
-        name = "sealwax-rehearsal-0123456789ab-reader"
-        iam = boto3.client(
-            "iam", "us-east-1", endpoint_url=it.url, aws_access_key_id="any", aws_secret_access_key="any"
-        )
+    name = "sealwax-rehearsal-0123456789ab-reader"
+    with account(Path("aws")) as it, pytest.MonkeyPatch.context() as patch:
+        for variable, value in it.environment.items():
+            patch.setenv(variable, value)
+        iam = boto3.Session().client("iam", region_name="us-east-1")
         iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
         it.before = lambda call: (409, b"<a/>") if call.operation == "DeleteRole" else None
         world.ends(8, "rehearse", "--region", "eu-west-1", "--region", "us-east-1", "--clean-up", says=name)

@@ -185,7 +185,7 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def _reset(url: str) -> None:
+def reset(url: str) -> None:
     """Remove what other tests left in moto."""
     request = urllib.request.Request(f"{url}/moto-api/reset", method="POST")
     with urllib.request.urlopen(request) as answer:
@@ -202,7 +202,6 @@ def account(folder: Path) -> Iterator[Account]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         it.url = f"http://127.0.0.1:{server.server_port}"
-        _reset(it.url)
         try:
             yield it
         finally:

@@ -18,16 +18,17 @@ from sealwax._rehearse.plan import Names
 from sealwax._rehearse.run import Told
 from sealwax._rehearse.state import Folder, Run
 from sealwax._rehearse.world import AccountReach, AwsReach, World
-from tests.rehearse.account import ACCOUNT, REGIONS, Account, account
+from tests.rehearse.account import ACCOUNT, REGIONS, Account, account, reset
 
 REGION_OPTIONS = ("--region", REGIONS[0], "--region", REGIONS[1])
 EMPTY: dict[str, list[str]] = {"keys": [], "aliases": [], "buckets": [], "roles": []}
-QUIET = Told(lambda _: None, lambda _: None, lambda _done, _of: None)
+QUIET = Told(lambda _: None, lambda _: None, lambda _: None, lambda _done, _of: None)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with account(tmp_path_factory.mktemp("aws")) as it:
+        reset(it.url)
         yield it
 
 

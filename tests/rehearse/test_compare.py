@@ -178,6 +178,9 @@ def test_a_difference_is_plain_data() -> None:
     [
         ("arn:aws:kms:eu-west-1:123456789012:key/x is gone", "<arn> is gone"),
         ("arn:aws-cn:iam::123456789012:role/a/b, or", "<arn>, or"),
+        ("arn:aws:kms:us-east-1:210987654321:key/y and key/y", "<arn> and key/y"),
+        ("arn:aws:kms:us-east-1:210987654321:key/main is the key", "<main> is the key"),
+        ("210987654321", "<own account>"),
         ("account 123456789012", "account <account>"),
         ("in 1234567890123 ns", "in 1234567890123 ns"),
         ("request id 3F2504E0-4F89-41D3-9A0C-0305E82C3301.", "request id <id>."),
@@ -192,6 +195,8 @@ def test_a_difference_is_plain_data() -> None:
 def test_masks(raw: str, masked: str) -> None:
     masks = Masks()
     masks.add("run 0a1b", "<run>")
+    masks.add("210987654321", "<own account>")
+    masks.add("arn:aws:kms:us-east-1:210987654321:key/main", "<main>")
     masks.add("", "<nothing>")
     masks.add(None, "<nothing>")
     assert masks.text(raw) == masked

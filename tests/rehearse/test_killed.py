@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import SEALWAX, USUAL
-from tests.rehearse.account import REGIONS, Call, account
+from tests.rehearse.account import REGIONS, Call, account, reset
 from tests.rehearse.conftest import EMPTY
 
 COMMAND = (SEALWAX, "rehearse", "--region", REGIONS[0], "--region", REGIONS[1])
@@ -20,6 +20,7 @@ KILLS = (*range(2, 40, 2), *range(40, 430, 15))
 @pytest.mark.soak
 def test_a_kill_anywhere_leaves_nothing(tmp_path: Path) -> None:
     with account(tmp_path) as aws:
+        reset(aws.url)
         environment = {**USUAL, "HOME": str(tmp_path), **aws.environment}
         for at, number in enumerate(KILLS):
             aws.calls.clear()

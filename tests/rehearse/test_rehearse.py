@@ -17,7 +17,7 @@ from sealwax import cli
 from sealwax._rehearse import plan
 from sealwax._rehearse.requests import REQUESTS
 from sealwax._rehearse.steps import STEPS
-from tests.rehearse.account import ACCOUNT, REGIONS, Account, Call, account
+from tests.rehearse.account import ACCOUNT, REGIONS, Account, Call, account, reset
 from tests.rehearse.conftest import EMPTY, REGION_OPTIONS, run
 
 # What a run needs only after a kill, or in an account that has more than its own things.
@@ -54,6 +54,7 @@ class Done:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("done")
     with account(folder) as it, pytest.MonkeyPatch.context() as patch:
+        reset(it.url)
         patch.chdir(folder)
         patch.setenv("HOME", str(folder))
         for name, value in it.environment.items():

@@ -6,11 +6,10 @@ import re
 import threading
 from typing import Final
 
-# In this order: an ARN holds an account and an id.
+_ARN: Final = re.compile(r"arn:aws[a-z-]*:[^\s\"'<>,;)\]}]+")
 _PATTERNS: Final = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
-        (r"arn:aws[a-z-]*:[^\s\"'<>,;)\]}]+", "<arn>"),
         (r"\bmrk-[0-9a-f]{32}\b", "<key id>"),
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<id>"),
         (r"\b[0-9a-f]{64}\b", "<id>"),
@@ -38,6 +37,11 @@ class Masks:
         """Return a text without what identifies anything."""
         with self._lock:
             known = sorted(self._known.items(), key=lambda pair: -len(pair[0]))
+        # ARNs first, while they are whole: they hold an account and an id.
+        for real, name in known:
+            if _ARN.match(real):
+                raw = raw.replace(real, name)
+        raw = _ARN.sub("<arn>", raw)
         for real, name in known:
             raw = raw.replace(real, name)
         for pattern, name in _PATTERNS:

@@ -11,7 +11,7 @@ from sealwax._report import Provenance, Verdict, page
 from sealwax._report.markup import code, counts, table, text
 from sealwax._report.page import row
 
-_SAFE: Final = "It holds no account id, ARN, key id or request id, and can be attached to an issue."
+_SAFE: Final = "This report holds no account id, ARN, key id or request id, and can be attached to an issue."
 _STYLE: Final = "details td:not(:last-child) { overflow-wrap: normal; }\n"
 
 

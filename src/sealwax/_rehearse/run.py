@@ -104,9 +104,17 @@ class Watch:
 
 @dataclass(frozen=True)
 class Told:
-    """How a run tells what it does: a line about making and taking away, a step's result, requests done of all."""
+    """How a run tells what it does.
+
+    Attributes:
+        line: is called with a line about making and taking away.
+        left: with what is left in the account, and what to do about it.
+        step: with the result of a step.
+        requests: with how many requests were compared, and how many there are.
+    """
 
     line: Callable[[str], None]
+    left: Callable[[str], None]
     step: Callable[[StepResult], None]
     requests: Callable[[int, int], None]
 
@@ -174,7 +182,7 @@ def clean_up(
         told.line(f"taking away the rehearsal {run.run}")
         still = take_away(World(run, reach, masks, folder.path))
         for what in still:
-            told.line(f"left: {what}")
+            told.left(f"left: {what}")
         left += still
     return runs + len(found), left
 
@@ -185,13 +193,13 @@ def end(world: World, folder: Folder, told: Told) -> list[str]:
     try:
         left = take_away(world)
     except BaseException:
-        told.line(f"interrupted before everything was taken away; {_AGAIN}")
+        told.left(f"interrupted before everything was taken away; {_AGAIN}")
         raise
     shutil.rmtree(world.work, ignore_errors=True)
     for what in left:
-        told.line(f"left: {what}")
+        told.left(f"left: {what}")
     if left:
-        told.line(_AGAIN)
+        told.left(_AGAIN)
     else:
         folder.forget()
     return left

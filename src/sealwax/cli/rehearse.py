@@ -129,7 +129,7 @@ def _told(*, as_json: bool) -> Told:
         if done == of:
             console.info(f"{of} requests were sent to AWS and to the lab")
 
-    return Told(lambda line: console.info(printable(line)), step, requests)
+    return Told(lambda line: console.info(printable(line)), lambda line: console.warn(printable(line)), step, requests)
 
 
 def _run(folder: Folder, regions: tuple[str, str], reach: AwsReach, watch: Watch, told: Told, *, as_json: bool) -> int:
@@ -169,17 +169,18 @@ def _need_sqlalchemy() -> None:
 
 
 def _show(rehearsal: Rehearsal, verdict: Verdict, facts: dict[str, object], *, as_json: bool) -> None:
+    good = verdict.tone == "good"
     if as_json:
         console.print_json(facts)
-        return
-    for each in rehearsal.differences:
-        console.print(f"differs  {printable(f'{each.request}: {each.where}: AWS {each.aws}, the lab {each.lab}')}")
-    if rehearsal.failed or rehearsal.differences or rehearsal.left:
+    else:
+        for each in rehearsal.differences:
+            line = f"{each.request}: {each.where}: AWS {each.aws}, the lab {each.lab}"
+            console.print(f"differs  {printable(line)}")
+        if good:
+            console.report("\n".join(verdict.lines()))
+    if not good:
         console.warn(verdict.says)
         console.info(f"next: {verdict.next}")
-    else:
-        for line in verdict.lines():
-            console.report(line)
     console.info(f"wrote {_FOLDER}/report.html and {_FOLDER}/report.json")
 
 
@@ -189,12 +190,13 @@ def _clean_up(
     from sealwax._rehearse.run import clean_up
 
     runs, left = clean_up(folder, regions, reach, watch.masks, told)
+    if left:
+        console.warn(f"{counted(len(left), 'thing')} could not be taken away")
     if as_json:
         console.print_json({"runs": runs, "left": left})
-    elif left:
-        console.warn(f"{counted(len(left), 'thing')} could not be taken away")
-    else:
-        console.report(f"{counted(runs, 'rehearsal')} had left something; nothing is left now")
+    elif not left:
+        had = f"{counted(runs, 'rehearsal')} had left something; nothing is left now"
+        console.report(had if runs else "no rehearsal has left anything")
     return PARTLY_DONE if left else 0
 
 
