@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -192,6 +194,16 @@ def test_a_signal_takes_everything_away(
     assert aws.actions()[f"kms:{waiting}"] > 0
     assert aws.actions()["kms:ScheduleKeyDeletion"] > 2
     assert aws.left() == EMPTY
+
+
+def test_only_a_run_needs_sqlalchemy(aws: Account) -> None:
+    program = "import sys; sys.modules['sqlalchemy'] = None; from sealwax.cli import run; sys.exit(run(sys.argv[1:]))"
+    for word, status, said in (("--apply", 1, "pip install 'sealwax[sql]'"), ("--clean-up", 0, "")):
+        words = [sys.executable, "-c", program, "rehearse", *REGION_OPTIONS, word]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (status, status), done
+        assert said in done.stderr
+    assert "kms:CreateKey" not in aws.actions()
 
 
 @pytest.mark.parametrize(

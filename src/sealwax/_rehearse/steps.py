@@ -27,7 +27,7 @@ from sealwax._rehearse.world import REPLICA, World, settled, told
 from sealwax.kms import KmsKeyring, MultiRegionKeyring
 from sealwax.kms._temporary_grant import TemporaryGrants
 from sealwax.policy import RequiredContext, grant_request
-from sealwax.records import MemoryKeys, Records, SqlKeys
+from sealwax.records import MemoryKeys, Records
 from sealwax.stores.s3 import ObjectReader, ObjectWriter, S3Store
 
 _SAMPLE: Final = b"This sample of sealwax rehearse is not a secret. "
@@ -351,6 +351,8 @@ def _rotation(world: World) -> str:
 
 @_step("records", "records are sealed, their data key is re-wrapped and rolled, and a scope is shredded")
 def _records(world: World) -> str:
+    from sealwax.records import SqlKeys  # an extra, which taking away does without
+
     store = SqlKeys(f"sqlite:///{world.work / 'keys.db'}")
     store.create_table()
     first = KmsKeyring(world.key("main"), session=world.session())

@@ -19,7 +19,7 @@ from sealwax._text import printable
 from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.state import current
-from sealwax.errors import ConfigurationError
+from sealwax.errors import KeyStoreError
 
 if TYPE_CHECKING:
     from sealwax._rehearse.run import Rehearsal, Told, Watch
@@ -133,10 +133,10 @@ def _told(*, as_json: bool) -> Told:
 
 
 def _run(folder: Folder, regions: tuple[str, str], reach: AwsReach, watch: Watch, told: Told, *, as_json: bool) -> int:
+    _need_sqlalchemy()
     from sealwax._rehearse import report
     from sealwax._rehearse.run import rehearse as run
 
-    _need_sqlalchemy()
     rehearsal = run(folder, regions, reach, watch, told)
     profile = click.get_current_context().params["profile"]
     verdict = report.verdict(rehearsal, _command(regions, profile, "--clean-up"))
@@ -162,7 +162,7 @@ def _need_sqlalchemy() -> None:
     from importlib.util import find_spec
 
     if find_spec("sqlalchemy") is None:
-        raise ConfigurationError(
+        raise KeyStoreError(
             "the rehearsal keeps its table of data keys in SQLite, and SQLAlchemy is not installed: run "
             "pip install 'sealwax[sql]'"
         )
