@@ -2,7 +2,10 @@
 # make quick     what a change is tried with: no Java, no browser, nothing slow
 # make test      every check: ruff, mypy, pytest
 # make coverage  the tests again, and which lines of the package they have run
-# make wheel     builds dist/, and tests what a wheel installs, where src is not
+# make dist      builds and checks what is released: a commit gives the same bytes wherever and whenever it is built
+# make sbom      lists what a release brings along, in build/sbom
+# make extras    installs the wheel with each of its extras, one after the other, where nothing else is
+# make wheel     tests what the wheel of make dist installs, where src is not
 # make lowest    the same tests with the lowest allowed versions of the dependencies
 # make django    the tests of Django with its newest release, which may need a newer Python than the package: make django PYTHON=python3.14
 # make upgrade   renew requirements/, the pins of all that is installed here
@@ -12,6 +15,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+RELEASE := .venv-release/bin
 # One more than there are cores: a test also waits, for a program that it started or for another thread.
 WORKERS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu))
 PYTEST = pytest -n $(WORKERS) --dist worksteal -q
@@ -22,7 +26,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
 INSTALL := $(PIP) --require-hashes --requirement
 EDITABLE := $(PIP) --no-deps --editable .
 
-.PHONY: demo docs quick test lint types pytest coverage system npm wheel lowest django upgrade mutants bench fuzz soak clean
+.PHONY: demo docs quick test lint types pytest coverage system npm dist sbom extras wheel lowest django upgrade mutants bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
@@ -51,10 +55,23 @@ pytest: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp .venv-docs/stamp sy
 coverage: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp .venv-docs/stamp system $(NPM)/node_modules/stamp
 	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered
 
-# From the source archive, as pip would. What git has is copied, so that nothing is found that nobody gets.
-wheel: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp
-	rm -rf dist build/wheel .venv-wheel
-	$(BIN)/python -m build --no-isolation --outdir dist
+# The wheel is built from the source archive, as pip would.
+dist: .venv-release/stamp
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE)/python -m build --no-isolation --outdir dist
+	$(RELEASE)/twine check --strict dist/*
+	$(RELEASE)/check-wheel-contents dist/*.whl
+	$(RELEASE)/python -m tests.release dist
+
+sbom: dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE)/python -m tests.sbom dist build/sbom
+
+extras: dist
+	$(RELEASE)/python -m tests.extras dist
+
+# What git has is copied, so that nothing is found that nobody gets.
+wheel: dist .venv-awscli/stamp .venv-s3ec/stamp
+	rm -rf build/wheel .venv-wheel
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python $(INSTALL) requirements/run.txt
 	.venv-wheel/bin/python $(INSTALL) requirements/test.txt
@@ -74,6 +91,11 @@ npm: $(NPM)/node_modules/stamp
 
 $(NPM)/node_modules/stamp: $(NPM)/package.json $(NPM)/package-lock.json | system
 	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+.venv-release/stamp: requirements/release.txt
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python $(INSTALL) requirements/release.txt
 	@touch $@
 
 .venv-awscli/stamp: requirements/awscli.txt
@@ -134,6 +156,7 @@ upgrade:
 	.venv-upgrade/bin/python $(PIP) --upgrade 'uv>=0.9.17'
 	$(PIN) pyproject.toml --group test --output-file requirements/test.txt
 	$(PIN) pyproject.toml --extra sql --group build --constraint requirements/test.txt --output-file requirements/run.txt
+	$(PIN) --group release --constraint requirements/test.txt --output-file requirements/release.txt
 	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
 	$(PIN) --group docs --output-file requirements/docs.txt
@@ -178,7 +201,7 @@ docs: .venv/test.stamp .venv-docs/stamp
 mutants: .venv/test.stamp
 	$(BIN)/python -m tests.mutants
 
-soak: .venv/test.stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
+soak: .venv/test.stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp extras
 	$(BIN)/$(PYTEST) -m soak
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10

@@ -1,12 +1,27 @@
-"""``python -m tests.release TAG DIST``: hold a tag, the changelog and what was built against each other."""
+"""``python -m tests.release DIST [TAG]``: hold what was built against git, and against a tag and the changelog."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
+import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
-CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
+ROOT = Path(__file__).parents[1]
+CHANGELOG = ROOT / "CHANGELOG.md"
+
+
+def strangers(archive: Path, tracked: Collection[str]) -> list[str]:
+    """Return which files of a source archive the repository does not have, in sentences."""
+    with tarfile.open(archive) as files:
+        names = [member.name.partition("/")[2] for member in files if member.isfile()]
+    return [
+        f"{archive.name} has {name}, which git does not have: delete it, or add it to git"
+        for name in sorted(names)
+        if name != "PKG-INFO" and name not in tracked
+    ]
 
 
 def mistakes(tag: str, dist: Path, changelog: str) -> list[str]:
@@ -24,5 +39,12 @@ def mistakes(tag: str, dist: Path, changelog: str) -> list[str]:
     return found
 
 
+def main(dist: Path, tag: str | None) -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (archive,) = dist.glob("*.tar.gz")
+    found = strangers(archive, set(listed.split("\0")))
+    return found if tag is None else found + mistakes(tag, dist, CHANGELOG.read_text(encoding="utf-8"))
+
+
 if __name__ == "__main__":
-    sys.exit("\n".join(mistakes(sys.argv[1], Path(sys.argv[2]), CHANGELOG.read_text(encoding="utf-8"))) or None)
+    sys.exit("\n".join(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)) or None)

@@ -9,9 +9,11 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -55,13 +57,45 @@ def test_the_package_runs_as_a_module(shell: Shell) -> None:
     assert module("inspect", "nowhere.swx").returncode == 1
 
 
+def build(root: Path, dist: Path, *targets: str, **environment: str) -> list[Path]:
+    """Build as `make dist` does, outside of GitHub unless ``environment`` says so, and return the files by name."""
+    github = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
+    outside = {name: value for name, value in os.environ.items() if name not in github}
+    chosen = [part for target in targets for part in ("-t", target)]
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", dist, *chosen],
+        cwd=root, env=outside | environment, check=True, capture_output=True,
+    )  # fmt: skip
+    return sorted(dist.iterdir())
+
+
+@pytest.mark.slow
+def test_two_builds_of_a_commit_are_the_same_bytes(tmp_path: Path) -> None:
+    moment = 1_800_000_000
+    epoch = {"SOURCE_DATE_EPOCH": str(moment)}
+    first = build(ROOT, tmp_path / "first", "sdist", "wheel", **epoch)
+    # Elsewhere, of files with other times and permissions, and where the hour, the language and the hashes are others.
+    with tarfile.open(first[1]) as archive:
+        assert {member.mtime for member in archive} == {moment}
+        archive.extractall(tmp_path / "elsewhere", filter="data")
+    (root,) = (tmp_path / "elsewhere").iterdir()
+    for path in root.rglob("*.py"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(0o600)
+    (root / "PKG-INFO").unlink()
+    others = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
+    second = build(root, tmp_path / "second", "sdist", "wheel", **epoch, **others)
+    assert [file.name for file in first] == [file.name for file in second]
+    assert [sha256(file.read_bytes()).hexdigest() for file in first] == [
+        sha256(file.read_bytes()).hexdigest() for file in second
+    ]
+    steps = subprocess.run(["make", "-n", "dist"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) .venv-release/bin/python -m build" in steps
+
+
 @pytest.mark.slow
 def test_the_wheel_installs(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    (wheel,) = (tmp_path / "dist").iterdir()
+    (wheel,) = build(ROOT, tmp_path / "dist", "wheel")
     assert wheel.name == f"sealwax-{__version__}-py3-none-any.whl"
     # What it depends on is lent: what pip would find of it today is not what is tested here.
     venv.create(tmp_path / "venv", with_pip=False)
@@ -75,29 +109,33 @@ def test_the_wheel_installs(tmp_path: Path) -> None:
         cwd=tmp_path, env={"PATH": os.defpath}, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout == f"sealwax {__version__}\n"
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (installed,) = importlib.metadata.distributions(name="sealwax", path=[str(packages)])
-    assert [one for one in installed.requires or () if "extra" not in one] == asked
-    typed = list((tmp_path / "venv").glob("lib/python*/site-packages/sealwax/py.typed"))
-    assert len(typed) == 1
+    assert [one for one in installed.requires or () if "extra" not in one] == project["dependencies"]
+    assert installed.metadata.get_all("Provides-Extra") == sorted(project["optional-dependencies"])
+    assert {(point.group, point.name, point.value) for point in installed.entry_points} == {
+        ("console_scripts", "sealwax", "sealwax.cli:main"),
+        ("pytest11", "sealwax", "sealwax.lab.pytest_plugin"),
+    }
+    own = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.is_file()}
+    own = {path for path in own if path.suffix != ".pyc"}
+    assert {path.relative_to(packages) for path in (packages / "sealwax").rglob("*") if path.suffix != ".pyc"} >= own
+    assert {path.suffix for path in own} == {".py", ".typed", ".css", ".js"}
     # Where `man sealwax` finds them if the programs of the environment are on the PATH.
-    pages = {page.name for page in (tmp_path / "venv/share/man/man1").iterdir()}
+    share = tmp_path / "venv/share"
+    pages = {page.name for page in (share / "man/man1").iterdir()}
     assert pages == {page.name for page in (ROOT / "docs/man").iterdir()}
     assert {"sealwax.1", "sealwax-encrypt.1"} <= pages
+    data = {path.name: path.read_bytes() for path in (share / "sealwax").iterdir()}
+    origins = ("docs/audit.schema.json", "docs/prove.schema.json", "deploy/rotation.yaml")
+    assert data == {Path(name).name: (ROOT / name).read_bytes() for name in origins}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("repository", [None, "somebody/sealwax"])
 def test_the_readme_on_pypi_has_no_link_into_a_checkout(repository: str | None, tmp_path: Path) -> None:
-    github = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
-    environment = {name: value for name, value in os.environ.items() if name not in github}
-    if repository is not None:
-        environment |= dict(zip(github, ("https://github.com", repository), strict=True))
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
-        check=True, capture_output=True, env=environment,
-    )  # fmt: skip
-    (wheel,) = tmp_path.iterdir()
+    github = {} if repository is None else {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": repository}
+    (wheel,) = build(ROOT, tmp_path, "wheel", **github)
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"sealwax-{__version__}.dist-info/METADATA").decode()
     head, _, shown = text.partition("\n\n")

@@ -109,6 +109,12 @@ def test_each_block_that_does_not_run_says_why() -> None:
         "docs/how-to/rotation.md": ["needs a bucket with messages"],
         "docs/how-to/s3.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/how-to/spark.md": ["needs Spark, Java and a bucket", "needs Spark, Java and a bucket"],
+        "docs/how-to/verify-a-release.md": [
+            "downloads a release",
+            "downloads a release",
+            "downloads a release",
+            "clones the repository and downloads the tools",
+        ],
     }
 
 
