@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, RetryPolicy
     from sealwax.records import Records
 
-__version__ = "0.1.0"
+__version__ = "0.1.0rc1"
 
 __all__ = [
     "NO_CONTEXT",
