@@ -27,13 +27,14 @@ PROBES: Final = {
     "django": (
         "import django\nfrom django.conf import settings\n"
         "settings.configure(INSTALLED_APPS=['sealwax.django'],"
-        " DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'app.db'}})\n"
+        " DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'app.db'}},"
+        " SEALWAX={'KMS_KEY': 'alias/app', 'SCOPE': {'app': 'app'}})\n"
         "django.setup()\nfrom django.core.management import call_command\n"
         "call_command('check')\ncall_command('migrate', verbosity=0)"
     ),
     "sql": _STORE + "SqlKeys('sqlite:///keys.db').create_table()",
-    "postgresql": _STORE + "SqlKeys('postgresql://localhost/app')\nimport psycopg",
-    "mysql": _STORE + "SqlKeys('mysql://localhost/app')\nimport pymysql",
+    "postgresql": _STORE + "SqlKeys('postgresql+psycopg://localhost/app')",
+    "mysql": _STORE + "SqlKeys('mysql+pymysql://localhost/app')",
     "sqlalchemy": "import greenlet\nfrom sealwax.sqlalchemy import Sealed, sealed\nsealed(str, row='id')",
 }
 # And what says that it is missing.
@@ -42,7 +43,9 @@ MISSING: Final = {
     "import sealwax.django": "sealwax[django]",
     "import sealwax.sqlalchemy": "sealwax[sqlalchemy]",
     "import sealwax.records.tables": "sealwax[sql]",
-    _STORE + "SqlKeys('postgresql://localhost/app')": "sealwax[postgresql]",
+    PROBES["sql"]: "sealwax[sql]",
+    PROBES["postgresql"]: "sealwax[postgresql]",
+    PROBES["mysql"]: "sealwax[mysql]",
 }
 
 
