@@ -64,6 +64,7 @@ dist: .venv-release/stamp
 	$(RELEASE)/python -m tests.release dist
 
 sbom: dist
+	rm -rf build/sbom
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE)/python -m tests.sbom dist build/sbom
 
 extras: dist
