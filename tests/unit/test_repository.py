@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import extras, sbom
 from tests.release import mistakes, strangers
@@ -99,6 +100,31 @@ def test_a_release_is_what_its_tag_says(tag: str, built: str, said: list[str], t
     found = mistakes(tag, tmp_path, CHANGELOG)
     assert len(found) == len(said), found
     assert all(part in one for one, part in zip(found, said, strict=True))
+
+
+def test_what_is_published_was_built_twice_tested_and_attested() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [step["run"] for step in jobs["build"]["steps"] if "run" in step]
+    assert steps == [
+        'make dist && sha256sum dist/* > "$RUNNER_TEMP/SHA256SUMS"',
+        "make wheel",
+        "make extras",
+        "make sbom",
+        '.venv-release/bin/python -m tests.release dist "$GITHUB_REF_NAME"',
+        'sha256sum --check "$RUNNER_TEMP/SHA256SUMS"',
+    ]
+    assert [(name, job.get("needs")) for name, job in jobs.items()] == [
+        ("build", None), ("attest", "build"), ("publish", "attest"), ("github", "publish"),
+    ]  # fmt: skip
+    rights = {name: job["permissions"] for name, job in jobs.items()}
+    assert rights == {
+        "build": {"contents": "read"},
+        "attest": {"id-token": "write", "attestations": "write"},
+        "publish": {"id-token": "write"},
+        "github": {"contents": "write"},
+    }
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert set(re.findall(r"^(\w+): dist\b", makefile, re.MULTILINE)) == {"wheel", "extras", "sbom"}
 
 
 def test_a_file_that_git_does_not_have_is_not_released(tmp_path: Path) -> None:
