@@ -127,7 +127,7 @@ def test_the_wheel_installs(tmp_path: Path) -> None:
     assert pages == {page.name for page in (ROOT / "docs/man").iterdir()}
     assert {"sealwax.1", "sealwax-encrypt.1"} <= pages
     data = {path.name: path.read_bytes() for path in (share / "sealwax").iterdir()}
-    origins = ("docs/audit.schema.json", "docs/prove.schema.json", "deploy/rotation.yaml")
+    origins = ("docs/reference/audit.schema.json", "docs/reference/prove.schema.json", "deploy/rotation.yaml")
     assert data == {Path(name).name: (ROOT / name).read_bytes() for name in origins}
 
 
