@@ -29,6 +29,7 @@ _DATA: Final = frozenset(
         "scope",
         "skipped",
         "stale_because",
+        "to_move",
         "without_index",
     ]
 )

@@ -106,6 +106,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
         "docs/how-to/open-without-sealwax.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/how-to/policies.md": ["waits for an hour"],
         "docs/how-to/recipes.md": ["tests/spark runs it"],
+        "docs/how-to/rehearsal.md": ["it needs an AWS account"] * 2,
         "docs/how-to/rotation.md": ["needs a bucket with messages"],
         "docs/how-to/s3.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/how-to/spark.md": ["needs Spark, Java and a bucket", "needs Spark, Java and a bucket"],
