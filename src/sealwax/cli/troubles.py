@@ -186,7 +186,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Give its value with -c, and its name with --local-context.
         """,
         "no context was given",
-        "the envelope is bound to a different value of",
+        "is bound to a different value of",
     ),
     errors.HeaderError: _trouble(
         "the bytes are not an envelope, or its header is damaged",
