@@ -153,7 +153,11 @@ SCENES: Final[dict[str, str]] = {
     "rehearse": """
         $ sealwax rehearse --region eu-west-1 --region us-east-1
         $ sealwax rehearse --region eu-west-1
+        $ sealwax rehearse --region nowhere --region us-east-1
+        $ sealwax rehearse --region eu-west-1 --region cn-north-1
+        $ sealwax rehearse --region eu-west-1 --region us-east-1 --apply --clean-up
         $ sealwax rehearse --region eu-west-1 --region us-east-1 --apply --profile nobody
+        $ sealwax rehearse --region eu-west-1 --region us-east-1 --clean-up --profile nobody
     """,
     "audit": """
         $ sealwax audit --all
