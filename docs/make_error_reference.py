@@ -20,13 +20,19 @@ message, or for AWS's code: `AccessDeniedException`. In a terminal, `sealwax hel
 Every error is a `sealwax.SealwaxError`. The name is the class in Python, and `"error"` in the output of `--json`. The
 [exit statuses](statuses.md) have a page of their own.
 
-Written by [make_error_reference.py](../make_error_reference.py) from the program; change the program, not this page.
+<!-- Written by docs/make_error_reference.py from the program; change the program, not this page. -->
 """
 
 
-_VALUE = r"(?: (?:-{1,2}[a-z][\w-]*|[A-Z]{3,}(?:\.\w+)?(?:=[A-Z]+)?))"
+_VALUE = r"(?: (?:-{1,2}[a-z][\w-]*|[A-Z_]{3,}(?:\.\w+)?(?:=[A-Z]+)?))"
 # Commands, options, variables, names of files and actions.
 _CODE = (
+    r"sealwax help errors",
+    r"sealwax policy iam audit",
+    r"sealwax fleet plan \.\.\. --force",
+    r"ls -l",
+    r"curl https://\S+",
+    r"pip install 'sealwax\[\w+\]'",
     rf"sealwax (?:(?:fleet|keys|lab|policy|records|settings) [a-z-]+|{'|'.join(VERBS)}){_VALUE}*",
     rf"sealwax{_VALUE}+",
     r"aws (?:sso|login)(?: login)?",
@@ -36,7 +42,7 @@ _CODE = (
     r"chmod go-w(?: DIR)?",
     r"--?[a-z][\w-]*(?: [A-Z]+(?:=[A-Z]+)?\b)?",
     r"[A-Z]+(?:_[A-Z0-9]+)+",
-    r"kms:\w+",
+    r"kms:\w+(?::NAME)?",
     r"\.swx",
     r"sealwax\.toml",
 )
@@ -44,9 +50,10 @@ _CODE = (
 
 def marked(text: str) -> str:
     """Return a sentence with its options, files and names in code, and links to the other errors."""
-    text = re.sub(r"sealwax help (\w+Error)\b", r"see [\1](#\1)", text)
+    link = r"[\1](#\1)" if text.startswith("See ") else r"see [\1](#\1)"
+    text = re.sub(r"sealwax help (\w+Error)\b", link, text)
     text = re.sub(r"\(#(\w+)\)", lambda match: f"(#{match[1].lower()})", text)
-    text = re.sub(r"\bdocs/([\w-]+)/([\w-]+)\.md", r"[\2](../\1/\2.md)", text)
+    text = re.sub(r"\bdocs/([\w-]+)/([\w-]+)\.md", r"[\2](../\1/\2.md)", text).replace("(../reference/", "(")
     return re.sub(rf"(?<![\w`/\[-])({'|'.join(_CODE)})(?![\w`])", r"`\1`", text)
 
 

@@ -566,7 +566,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         "the data keys of the scope were shredded: what was sealed under them is lost",
         """
         Somebody shredded the scope.
-            Nothing opens its records any more; remove them.
+            Its records can no longer be opened; remove them.
         A program still writes for a tenant that is gone.
             Stop it, or make a new key with sealwax records reopen.
         The scope is mistyped.
@@ -722,7 +722,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         A later release sealed it, with a type that this one does not know.
             Open it with that release, or a later one.
         Another program that has the data key sealed it.
-            Let that program write values as docs/explanation/records.md says.
+            Let that program write values as docs/explanation/records-format.md says.
         The value is too large a number to read safely.
             Seal numbers of more than 4,000 digits as text.
         """,
