@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("reference") / "cli.md"
 
 HEAD = """# Command line
 
-Written by [make_cli_reference.py](../make_cli_reference.py) from the program; change the program, not this page.
+<!-- Written by docs/make_cli_reference.py from the program; change the program, not this page. -->
 
 Data goes to standard output, everything else to standard error. `-` is standard input or output, and
 `s3://bucket/key` is an S3 object; with `-r`, `s3://bucket/prefix` means every object whose key begins with that

@@ -136,7 +136,7 @@ sealwax records roll -q --store sqlite:///keys.db -k alias/demo \
   -c app=shop -c tenant=acme
 """,
     "records retire": r"""
-# No record is under the first generation any more.
+# No record is under the first generation.
 sealwax records retire 1 --store sqlite:///keys.db -c app=shop -c tenant=acme
 # For a program.
 sealwax records retire 1 --json --store sqlite:///keys.db \
@@ -184,7 +184,7 @@ sealwax records stale --json --store sqlite:///keys.db --fields fields.toml \
 # All records of a scope, while no other program seals.
 sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
   --fields fields.toml --data sqlite:///app.db --settle 1s
-# At most 1000 rows a second; killed, the same command goes on where it was.
+# At most 1000 rows a second; if killed, the same command resumes.
 sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
   --fields fields.toml --data sqlite:///app.db --settle 1s --rate 1000 \
   --journal reseal.json

@@ -45,7 +45,7 @@ _LEAST_ID: Final = 8
 @options.as_json
 @options.loudness
 def shred(store: SqlKeys, scope: Mapping[str, str], confirm: str | None, dry_run: bool, as_json: bool) -> None:
-    """Destroy the data keys of a scope, so that nothing sealed for it can be opened any more.
+    """Destroy the data keys of a scope, so that nothing sealed for it can be opened again.
 
     This cannot be undone. Other scopes are not affected, even those with the same pairs and more. KMS is not called.
 

@@ -48,7 +48,7 @@ def create_table(store: SqlKeys, as_json: bool) -> None:
     """Create the tables of a key store, unless they exist.
 
     They are sealwax_keys and sealwax_keys_epoch. With migrations of your own, create them there:
-    docs/explanation/records.md.
+    docs/how-to/key-stores.md.
     """
     store.create_table()
     if as_json:
@@ -119,8 +119,8 @@ def ensure(store: SqlKeys, scope: Mapping[str, str], keys: Keys, as_json: bool) 
 def roll(store: SqlKeys, scope: Mapping[str, str], keys: Keys, as_json: bool) -> None:
     """Make the next generation of a scope's data key.
 
-    New records are sealed under it, and older records still open. Index keys are not rolled: their values could not be
-    found any more. To rotate the KMS key, which changes no record, use `sealwax fleet`. The caller needs
+    New records are sealed under it, and older records still open. Index keys are not rolled, because their values
+    would no longer be found. To rotate the KMS key, which changes no record, use `sealwax fleet`. The caller needs
     kms:GenerateDataKey.
     """
     record_rows.rows_of(store, scope)  # a mistyped scope is not a new one
@@ -155,7 +155,7 @@ def reopen(store: SqlKeys, scope: Mapping[str, str], keys: Keys, as_json: bool) 
 @options.as_json
 @options.loudness
 def retire(store: SqlKeys, generation: int, scope: Mapping[str, str], as_json: bool) -> None:
-    """Mark a generation of a scope's data key as retired, once no record is sealed under it any more.
+    """Mark a generation of a scope's data key as retired, once no record is sealed under it.
 
     Records under it still open. The newest generation cannot be retired, because it seals. KMS is not called.
     """
