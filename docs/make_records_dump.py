@@ -1,6 +1,6 @@
-"""Write the worked example of docs/explanation/records.md: a record and a key row, from fixed and fake keys.
+"""Write the worked example of docs/explanation/records-format.md: a record and a key row, from fixed and fake keys.
 
-``python docs/make_records_dump.py`` rewrites the part of docs/explanation/records.md between its two markers.
+``python docs/make_records_dump.py`` rewrites the part of docs/explanation/records-format.md between its two markers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sealwax.records._keys import FieldKey, key_id
 from sealwax.records._rows import encoder
 from sealwax.records._values import encode
 
-PAGE = Path(__file__).with_name("explanation") / "records.md"
+PAGE = Path(__file__).with_name("explanation") / "records-format.md"
 BEGIN, END = "<!-- worked example: begin -->\n", "<!-- worked example: end -->\n"
 
 DATA_KEY = bytes(range(32))
@@ -136,7 +136,7 @@ def render() -> str:
 
 
 def page() -> str:
-    """Return docs/explanation/records.md as it should be."""
+    """Return docs/explanation/records-format.md as it should be."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -214,6 +214,15 @@ _SEARCH: Final = """(async () => {
         ("payload does not authenticate", "reference/errors/"),
         ("ThrottlingException", "reference/errors/#throttlederror"),
         ("erase tenant", "how-to/erase-a-tenant/"),
+        ("rotate the key of a bucket", "how-to/rotation/"),
+        ("my role gets AccessDenied", "how-to/access-denied/"),
+        ("move off the Encryption SDK", "how-to/from-encryption-sdk/"),
+        ("test without AWS", "how-to/testing/"),
+        ("run in Lambda", "how-to/in-production/"),
+        ("Kubernetes", "how-to/in-production/"),
+        ("run in cron", "how-to/in-production/"),
+        ("Airflow", "how-to/in-production/"),
+        ("CI", "how-to/ci/"),
     ],
 )
 def test_the_search_finds_it_on_the_first_try(words: str, first: str, address: str, browser: Browser) -> None:

@@ -175,10 +175,10 @@ def test_every_alarm_is_about_a_metric_that_there_is() -> None:
 
 
 def test_the_page_is_about_this_template() -> None:
-    page = (ROOT / "docs/how-to/automatic-rotation.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/rotate-in-lambda.md").read_text(encoding="utf-8")
     alarms = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"]
     assert re.findall(r"^\| `(\w+)` \| (?:a run|an event|for \w+ days)", page, re.MULTILINE) == alarms
-    variables = re.findall(r"`(SEALWAX_\w+)`", page.partition("### What it is told")[2].partition("###")[0])
+    variables = re.findall(r"`(SEALWAX_\w+)`", page.partition("## Environment variables")[2].partition("## ")[0])
     assert set(variables) == environment(PARAMETERS).keys()
     given = set(re.findall(r"\b([A-Z]\w+)=", page.partition("aws cloudformation deploy")[2].partition("```")[0]))
     assert given == {name for name, each in TREE["Parameters"].items() if "Default" not in each}

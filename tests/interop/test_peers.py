@@ -1,4 +1,4 @@
-"""What programs test themselves with works here too, or docs/how-to/testing.md says that it does not: line by line."""
+"""What programs test themselves with works here too, or docs/how-to/testing-tools.md says that it does not."""
 
 from __future__ import annotations
 

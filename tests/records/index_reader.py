@@ -1,4 +1,4 @@
-"""Makes blind indexes and imports nothing of the library: written from docs/how-to/blind-indexes.md alone."""
+"""Makes blind indexes and imports nothing of the library: written from docs/explanation/records-format.md alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A reader of records that imports nothing of the library: hmac, AES of cryptography, and a KMS client of boto3.
 
-It is written from docs/explanation/records.md and docs/explanation/format.md alone.
+It is written from docs/explanation/records-format.md and docs/explanation/format.md alone.
 """
 
 from __future__ import annotations

@@ -376,7 +376,7 @@ def _store(table: _Table) -> str | None:
 
         if has_password(store):
             table.refuse(
-                "'store' has a password, which does not belong here (docs/explanation/records.md says where it does)"
+                "'store' has a password, which does not belong here (docs/how-to/key-stores.md says where it does)"
             )
     return store
 
