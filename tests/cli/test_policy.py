@@ -47,7 +47,7 @@ def test_a_key_policy_is_written_and_explained(bare_shell: Shell) -> None:
     found = json.loads(denied.out)
     assert not found["allowed"]
     assert found["key"] == KEY
-    assert "would allow it, but kms:EncryptionContext:purpose does not satisfy StringEquals" in found["reason"]
+    assert "would allow it, but kms:EncryptionContext:purpose does not satisfy StringEquals 'backup'" in found["reason"]
 
 
 def test_explain_reads_grants_and_identity_policies_from_files(bare_shell: Shell) -> None:

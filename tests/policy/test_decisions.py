@@ -32,9 +32,11 @@ from tests.policy.rows import (
 from tests.policy.table import answer
 
 PURPOSE = {"StringEquals": {"kms:EncryptionContext:purpose": "backup"}}
+MANY = {"StringLike": {"kms:EncryptionContext:purpose": ["a", "b*", "c\n", "d", "e"]}}
 PURPOSE_KEY = "kms:EncryptionContext:purpose"
 ALMOST = "would allow it, but"
 NOTHING = "no identity policy allows kms:Decrypt; no grant allows it"
+ALMOST_IDENTITY = f"{NOTHING}; statement 1 of the identity policy {ALMOST}"
 NEITHER = "the key policy neither allows kms:Decrypt to this principal nor delegates it to its account"
 
 
@@ -57,7 +59,11 @@ NEITHER = "the key policy neither allows kms:Decrypt to this principal nor deleg
         ),
         (
             case("-", "-", "deny", identity=[allow("kms:Decrypt", Condition=PURPOSE)], pairs={"purpose": "secret"}),
-            f"{NOTHING}; statement 1 of the identity policy {ALMOST} {PURPOSE_KEY} does not satisfy StringEquals",
+            f"{ALMOST_IDENTITY} {PURPOSE_KEY} does not satisfy StringEquals 'backup'",
+        ),
+        (
+            case("-", "-", "deny", identity=[allow("kms:Decrypt", Condition=MANY)], pairs={"purpose": "secret"}),
+            f"{ALMOST_IDENTITY} {PURPOSE_KEY} does not satisfy StringLike 'a', 'b*', 'c\\n' and 2 more",
         ),
         (
             case("-", "-", "explicit deny", [*TO_ALICE, deny("kms:*", "*", Sid="No")]),

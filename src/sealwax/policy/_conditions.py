@@ -148,6 +148,10 @@ def _operators() -> dict[str, Operator]:
 OPERATORS: Final = _operators()
 
 
+# How many values of a policy a reason lists.
+_MOST_LISTED: Final = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Clause:
     """One operator on one condition key. All clauses of a Condition must hold.
@@ -206,7 +210,13 @@ class Clause:
         need_all = self.each is Each.ALL or (self.each is None and not deny)
         if all(fits) if need_all else any(fits):
             return None
-        return f"{name} does not satisfy {self.operator}"
+        # The values of the policy only: the caller knows those of the request, and may keep them out of a log.
+        return f"{name} does not satisfy {self.operator} {self._wanted()}"
+
+    def _wanted(self) -> str:
+        texts = ", ".join(f"'{shown(pattern.text)}'" for pattern in self.values[:_MOST_LISTED])
+        more = len(self.values) - _MOST_LISTED
+        return f"{texts} and {more} more" if more > 0 else texts
 
 
 def _base(written: str) -> str:
