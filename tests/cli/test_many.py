@@ -82,7 +82,7 @@ def test_failures_of_a_kind_are_one_block(run: Run, said: Callable[[], list[str]
     said()
     wrong = ("verify", *K, "-c", "purpose=other", "-r", "out")
     assert run(*wrong) == 6
-    other = "the envelope is bound to a different value of 'purpose' than the one given"
+    other = "the envelope is bound to a different value of 'purpose' than the one given; inspect shows the stored value"
     first, alone, *block, summary, following = said()
     assert first == f"sealwax: out/000.swx: {other}"
     assert alone.startswith("sealwax: out/007.swx: this is not a sealwax envelope")

@@ -278,14 +278,16 @@ class Wording:
         what: what it is.
         absent: why it may lack a pair that was given.
         listed: how the reader lists a pair that is not stored.
+        look: how to see the values that it stores, as the end of a sentence.
     """
 
     what: str = "the envelope"
     absent: str = "it was encrypted without it, or as a local pair, whose name must be listed as local to read it"
     listed: str = "local"
+    look: str = ""
 
 
-OF_ENVELOPES: Final = Wording()
+OF_ENVELOPES: Final = Wording(look="; inspect shows the stored value")
 
 
 def match(
@@ -321,7 +323,9 @@ def match(
             )
     different = [key for key in given if key in stored and stored[key] != given[key]]
     if different:
-        raise ContextError(f"{wording.what} is bound to a different value of {_names(different)} than the one given")
+        raise ContextError(
+            f"{wording.what} is bound to a different value of {_names(different)} than the one given{wording.look}"
+        )
     unstored = {key: value for key, value in given.items() if key not in stored}
     extra = [key for key in unstored if key not in local_names]
     if extra:
