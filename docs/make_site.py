@@ -53,6 +53,8 @@ _UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 _KINDS = (".css", ".json", ".md", ".svg")
 _FENCE = re.compile(r"^```(\w+) (?:not run: .*|file=(\S+))$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+# What is before an indented block, in reStructuredText; in Markdown, the indent is enough.
+_LITERAL = re.compile(r"^(.*)::$", re.MULTILINE)
 _CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`(?!\]))", re.MULTILINE | re.DOTALL)
 
 
@@ -125,6 +127,7 @@ def api_pages() -> Iterator[tuple[str, str]]:
     for front in FRONTS:
         module = importlib.import_module(front)
         doc = inspect.cleandoc(module.__doc__ or "").replace("``", "`")
+        doc = _LITERAL.sub(lambda match: f"{match[1]}:" if match[1] else "", doc)
         lines = [f"# {front}", "", doc, ""]
         again: list[str] = []
         for name in public_names(front):

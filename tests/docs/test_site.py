@@ -151,6 +151,13 @@ def test_every_public_name_has_an_entry(site: Path, pages: dict[Path, Page], mak
     assert names > 300
 
 
+def test_no_page_shows_the_marks_of_docstrings(site: Path) -> None:
+    pages = list((site / "reference/api").rglob("index.html"))
+    assert len(pages) > 20
+    for page in pages:
+        assert re.findall(r".{0,30}::</p>|``|:(?:class|func|meth|mod):", page.read_text("utf-8")) == [], page
+
+
 def test_a_module_without_a_list_of_its_public_names_is_named(maker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("front")
     monkeypatch.setitem(sys.modules, "front", module)
