@@ -41,7 +41,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/tutorials/protect-a-column.md": {"python": 7},
         "docs/tutorials/protect-a-file.md": {"sh": 7, "python": 1},
         "docs/tutorials/rotate-a-key.md": {"sh": 5},
-        "docs/how-to/access-denied.md": {"sh": 5},
+        "docs/how-to/access-denied.md": {"sh": 5, "python": 1},
         "docs/how-to/erase-a-tenant.md": {"sh": 4, "python": 1},
         "docs/how-to/async.md": {"sh": 1, "python": 1},
         "docs/how-to/audit.md": {"sh": 1, "python": 1},
