@@ -9,7 +9,7 @@ from pathlib import Path
 from sealwax import errors
 from sealwax._aws.meanings import CODES
 from sealwax.cli import VERBS, status_of
-from sealwax.cli.troubles import ERRORS, Trouble
+from sealwax.cli.troubles import ERRORS, OF_EXTRAS, Trouble
 
 PAGE = Path(__file__).with_name("reference") / "errors.md"
 HEAD = """# Errors
@@ -57,22 +57,31 @@ def marked(text: str) -> str:
     return re.sub(rf"(?<![\w`/\[-])({'|'.join(_CODE)})(?![\w`])", r"`\1`", text)
 
 
-def entry(kind: type[errors.SealwaxError], trouble: Trouble) -> Iterator[str]:
-    """Yield the lines of one error."""
-    yield f"## {kind.__name__}"
+def beginning(name: str, status: int, trouble: Trouble) -> Iterator[str]:
+    """Yield the heading of one error, what it means, and the words of its messages."""
+    yield f"## {name}"
     yield ""
-    status = status_of(kind.__new__(kind))
     yield f"{marked(trouble.what[0].upper() + trouble.what[1:])}. Exit status {status}."
     yield ""
     if trouble.messages:
         yield "Its messages say: " + "; ".join(f"“{message}”" for message in trouble.messages) + "."
         yield ""
-    if codes := [code for code, meaning in CODES.items() if meaning.error is kind]:
-        yield "Codes of AWS: " + ", ".join(f"`{code}`" for code in codes) + "."
-        yield ""
+
+
+def causes(trouble: Trouble) -> Iterator[str]:
+    """Yield the lines of the usual causes and their fixes."""
     for cause, fix in trouble.causes:
         yield f"- **{marked(cause)}** {marked(fix)}"
     yield ""
+
+
+def entry(kind: type[errors.SealwaxError], trouble: Trouble) -> Iterator[str]:
+    """Yield the lines of one error."""
+    yield from beginning(kind.__name__, status_of(kind.__new__(kind)), trouble)
+    if codes := [code for code, meaning in CODES.items() if meaning.error is kind]:
+        yield "Codes of AWS: " + ", ".join(f"`{code}`" for code in codes) + "."
+        yield ""
+    yield from causes(trouble)
     if below := [each.__name__ for each in ERRORS if each.__bases__[0] is kind]:
         yield "Errors of this kind: " + ", ".join(f"[{name}](#{name.lower()})" for name in below) + "."
         yield ""
@@ -81,6 +90,7 @@ def entry(kind: type[errors.SealwaxError], trouble: Trouble) -> Iterator[str]:
 def page() -> str:
     """Return docs/reference/errors.md as it should be."""
     lines = [line for kind, trouble in ERRORS.items() for line in entry(kind, trouble)]
+    lines += [line for name, each in OF_EXTRAS.items() for line in (*beginning(name, 1, each), *causes(each))]
     return HEAD + "\n" + "\n".join(lines).rstrip("\n") + "\n"
 
 

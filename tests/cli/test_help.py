@@ -173,6 +173,15 @@ def test_help_of_an_error(kind: type[errors.SealwaxError], capsys: pytest.Captur
     assert said_of(kind.__name__.lower().removesuffix("error"), capsys) == said, "in any case, and without Error"
 
 
+@pytest.mark.parametrize("name", troubles.OF_EXTRAS)
+def test_help_of_an_error_of_an_extra(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_of(name, capsys)
+    assert said.startswith(f"{name} (exit status 1): {troubles.OF_EXTRAS[name].what}.")
+    assert all(f"{cause} {fix}" in said for cause, fix in troubles.OF_EXTRAS[name].causes)
+    assert said_of(name.lower().removesuffix("error"), capsys) == said
+    assert f" {name} " in said_of("errors", capsys)
+
+
 @pytest.mark.parametrize("status", troubles.STATUSES)
 def test_help_of_a_status(status: int, capsys: pytest.CaptureFixture[str]) -> None:
     said = said_of(str(status), capsys)
@@ -201,7 +210,7 @@ def test_lists_of_topics(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_error_and_status_is_explained() -> None:
     assert {kind.__name__ for kind in troubles.ERRORS} == set(errors.__all__)
     assert len(troubles.ERRORS) == len(errors.__all__)
-    for topic, trouble in (*troubles.ERRORS.items(), *troubles.STATUSES.items()):
+    for topic, trouble in (*troubles.ERRORS.items(), *troubles.OF_EXTRAS.items(), *troubles.STATUSES.items()):
         assert not trouble.what.endswith(".")
         assert len(trouble.causes) in ((0,) if topic == 0 else (3, 4) if topic == 3 else (3,)), topic
         for cause, fix in trouble.causes:

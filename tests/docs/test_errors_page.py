@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Final
 import sealwax
 from sealwax import errors
 from sealwax._aws.meanings import CODES
-from sealwax.cli.troubles import ERRORS
+from sealwax.cli.troubles import ERRORS, OF_EXTRAS
 from tests.docs.blocks import ROOT
+from tests.unit.fronts import FRONTS, names_of
 
 PAGE: Final = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
 # Only the errors below these are raised.
@@ -27,9 +29,16 @@ def test_the_page_is_what_the_program_says() -> None:
     assert done.stdout == PAGE, "run: .venv/bin/python docs/make_error_reference.py"
 
 
+def is_error(front: str, name: str) -> bool:
+    value = getattr(importlib.import_module(front), name)
+    return isinstance(value, type) and issubclass(value, errors.SealwaxError)
+
+
 def test_each_error_has_a_heading_its_causes_and_the_codes_of_aws() -> None:
     entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-    assert set(entries) == {kind.__name__ for kind in ERRORS} == set(errors.__all__)
+    assert set(entries) == {kind.__name__ for kind in ERRORS} | set(OF_EXTRAS)
+    assert set(errors.__all__) == {kind.__name__ for kind in ERRORS}
+    assert {name for front in FRONTS for name in names_of(front) if is_error(front, name)} == set(entries)
     for kind, trouble in ERRORS.items():
         entry = entries[kind.__name__]
         assert entry.count("\n- **") == len(trouble.causes)
@@ -60,7 +69,7 @@ def test_the_words_of_the_messages_are_the_programs() -> None:
         for text in texts(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert len(said) > 5000
-    for kind, trouble in ERRORS.items():
+    for kind, trouble in (*ERRORS.items(), *OF_EXTRAS.items()):
         for message in trouble.messages:
             parts = message.split(" ... ")
             assert any(all(part in text for part in parts) for text in said), (kind, message)

@@ -12,15 +12,17 @@ from sealwax import errors
 from sealwax._text import printable
 from sealwax.cli import VERBS, console, options, root, status_of
 from sealwax.cli.examples import EXAMPLES
-from sealwax.cli.troubles import ERRORS, STATUSES, Trouble
+from sealwax.cli.troubles import ERRORS, OF_EXTRAS, STATUSES, Trouble
 from sealwax.cli.verbs import VerbGroup, did_you_mean
 
 _LISTS: Final = ("statuses", "errors")
 _ERROR_OF: Final = {kind.__name__.lower(): kind for kind in ERRORS}
+_EXTRA_OF: Final = {name.lower(): name for name in OF_EXTRAS}
+_NAMES: Final = (*(kind.__name__ for kind in ERRORS), *OF_EXTRAS)
 
 
 def _offer(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    topics = [*VERBS, *map(str, STATUSES), *_LISTS, *(kind.__name__ for kind in ERRORS)]
+    topics = [*VERBS, *map(str, STATUSES), *_LISTS, *_NAMES]
     return [CompletionItem(topic) for topic in topics if topic.lower().startswith(incomplete.lower())]
 
 
@@ -41,10 +43,13 @@ def help(ctx: click.Context, topic: tuple[str, ...]) -> None:  # noqa: A001  the
         _write_status(int(word), formatter)
     elif kind := _error_of(word):
         _write_error(kind, word, formatter)
+    elif name := _EXTRA_OF.get(word.lower()) or _EXTRA_OF.get(f"{word.lower()}error"):
+        _write_trouble(f"{name} (exit status 1)", OF_EXTRAS[name], formatter)
     elif word == "statuses":
         _write_list("Exit statuses", ((str(status), trouble.what) for status, trouble in STATUSES.items()), formatter)
     elif word == "errors":
-        _write_list("Errors", ((kind.__name__, trouble.what) for kind, trouble in ERRORS.items()), formatter)
+        told = zip(_NAMES, (*ERRORS.values(), *OF_EXTRAS.values()), strict=True)
+        _write_list("Errors", ((name, trouble.what) for name, trouble in told), formatter)
     else:
         console.print(_help_of(topic))
         return
@@ -68,7 +73,7 @@ def _unknown(ctx: click.Context, path: Sequence[str], name: str) -> str:
             return ctx.command.unknown(ctx, name)
         return f"'{ctx.command_path}' has no verbs below it; try `sealwax help {' '.join(path[: path.index(name)])}`"
     topic = " ".join(path)
-    hint = did_you_mean(topic, [*VERBS, *_LISTS, *(kind.__name__ for kind in ERRORS), *EXAMPLES])
+    hint = did_you_mean(topic, [*VERBS, *_LISTS, *_NAMES, *EXAMPLES])
     if topic.lstrip("-").isdecimal():
         hint = "; `sealwax help statuses` lists the exit statuses"
     return f"no help on '{printable(topic)}'{hint or '; `sealwax help` lists the verbs'}"

@@ -742,3 +742,21 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         "the lab has no principal",
     ),
 }
+
+# The errors of the extras, by name: to import their classes takes the packages that the extras install.
+OF_EXTRAS: Final[Mapping[str, Trouble]] = {
+    "SealedFieldError": _trouble(
+        "a query or an assignment in Django that a sealed field cannot serve",
+        """
+        A query searches, sorts or computes with a sealed field.
+            Search through an IndexOf beside the field, or open the values and do it in the program.
+        One statement writes many rows, and each row needs a record of its own.
+            Use bulk_update or save instead of update.
+        The tenant or the row changes, and the sealed fields do not.
+            Write them together: name them in update_fields too, or save the whole object.
+        """,
+        "cannot be searched by its value",
+        "which values() does not see",
+        "is bound to; add",
+    ),
+}
