@@ -50,7 +50,7 @@ FRONTS = (
 _ALSO = {name: f"project/{name.lower()}" for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
 # What users do not search for, and would find first: the decisions, whose list has their titles, and the changelog.
 _UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
-_KINDS = (".css", ".json", ".md", ".svg")
+_KINDS = (".css", ".json", ".md", ".png", ".svg")
 _FENCE = re.compile(r"^```(\w+) (?:not run: .*|file=(\S+))$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 # What is before an indented block, in reStructuredText; in Markdown, the indent is enough.
