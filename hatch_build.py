@@ -26,6 +26,8 @@ class Links(MetadataHookInterface):
         if server and repository:
             home = f"{server}/{repository}"
             files = f"{home}/blob/v{metadata['version']}"
+            pictures = f"{home}/raw/v{metadata['version']}"
+            text = re.sub(r"(!\[[^\]]*\])\((?!https?:)([^)]+)\)", rf"\1({pictures}/\2)", text)
             text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", rf"]({files}/\1)", text)
             metadata["urls"] = {
                 "Source": home,

@@ -1,4 +1,7 @@
-"""``python -m benchmarks``: run everything, print the table. See the package's docstring for what is compared."""
+"""``python -m benchmarks [--write]``: run everything, print the table, and write the pages that have figures of it.
+
+See the package's docstring for what is compared.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +20,16 @@ import boto3
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 import sealwax
-from benchmarks import bench_audit, bench_esdk, bench_fleet, bench_models, bench_records, bench_s3ec, bench_workers
+from benchmarks import (
+    bench_audit,
+    bench_esdk,
+    bench_fleet,
+    bench_models,
+    bench_records,
+    bench_s3ec,
+    bench_workers,
+    report,
+)
 from benchmarks.bench_cached import cached
 from benchmarks.measure import Row, against, cpu_of_programs, line_of, machine, seconds, table
 from benchmarks.peers import CONTEXT, MIB, Peer, Sink, all_peers, caching_peers
@@ -197,6 +209,8 @@ def independent_of_size(folder: Path) -> Iterator[Row]:
         found = seconds({"large": lambda do=do: do(_LARGE_MIB), "small": lambda do=do: do(1)}, rounds=9)
         ratio = found["small"] / found["large"]
         yield Row(what, found["large"], "the same with 1 MiB", found["small"], None, "about 1", ratio > 0.8)
+    for path in paths.values():
+        path.unlink()
 
 
 def starts(folder: Path) -> Iterator[Row]:
@@ -273,28 +287,31 @@ def _served(folder: Path) -> Iterator[str]:
         server.wait()
 
 
+def parts(folder: Path) -> Iterator[Iterable[Row]]:
+    """Yield all that is measured: the small and quick first, while the machine is as it was found."""
+    yield starts(folder)
+    yield kms_calls(folder)
+    yield bench_workers.rows(folder)
+    yield bench_fleet.rows(folder)
+    yield bench_audit.rows(folder)
+    yield bench_records.rows()
+    yield bench_models.rows()
+    yield bench_esdk.rows(folder)
+    yield bench_s3ec.rows(folder)
+    yield cached(caching_peers())
+    yield in_memory(all_peers())
+    yield independent_of_size(folder)
+    yield files(folder)
+
+
 def main() -> None:
-    print(machine(), flush=True)
+    where = machine()
+    print(where, flush=True)
     tmpfs = "/dev/shm" if os.path.isdir("/dev/shm") else None
     folder = Path(tempfile.mkdtemp(prefix="sealwax-bench-", dir=tmpfs))
     rows: list[Row] = []
     try:
-        # The small and quick first, while the machine is as it was found.
-        for part in (
-            starts(folder),
-            kms_calls(folder),
-            bench_workers.rows(folder),
-            bench_fleet.rows(folder),
-            bench_audit.rows(folder),
-            bench_records.rows(),
-            bench_models.rows(),
-            bench_esdk.rows(folder),
-            bench_s3ec.rows(folder),
-            cached(caching_peers()),
-            in_memory(all_peers()),
-            independent_of_size(folder),
-            files(folder),
-        ):
+        for part in parts(folder):
             for row in part:
                 print(f"measured: {' '.join(line_of(row))}", file=sys.stderr)
                 rows.append(row)
@@ -303,6 +320,8 @@ def main() -> None:
     print(table(rows))
     missed = [row for row in rows if row.met is False]
     print(f"{len(rows)} comparisons, {sum(row.aim != '' for row in rows)} with an aim, {len(missed)} missed")
+    if "--write" in sys.argv[1:]:
+        report.write(rows, where)
 
 
 if __name__ == "__main__":

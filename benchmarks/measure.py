@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import sealwax
+
 ROUNDS = 5
 # A round of something shorter is repeated until it takes this long.
 _ROUND_SECONDS = 0.05
@@ -129,7 +131,6 @@ def _figure(took: float, row: Row) -> str:
 def machine() -> str:
     """Return the versions and the machine, in two lines."""
     packages = (
-        "sealwax",
         "cryptography",
         "boto3",
         "aws-encryption-sdk",
@@ -140,7 +141,10 @@ def machine() -> str:
         "django",
         "django-fernet-encrypted-fields",
     )
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    # What is installed to be edited keeps the version that it was installed with.
+    versions = ", ".join(
+        [f"sealwax {sealwax.__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in packages)]
+    )
     model = next(
         (
             line.partition(":")[2].strip()

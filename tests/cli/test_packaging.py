@@ -151,4 +151,9 @@ def test_the_readme_on_pypi_has_no_link_into_a_checkout(repository: str | None, 
     assert all(link.startswith("https://") for link in links), links
     files = f"https://github.com/{repository}/blob/v{__version__}"
     assert f"{files}/docs/explanation/concepts.md" in links
+    shown_pictures = [link for link in links if link.endswith((".svg", ".png"))]
+    assert shown_pictures == [
+        f"https://github.com/{repository}/raw/v{__version__}/docs/pictures/{name}"
+        for name in ("envelope.svg", "audit.png")
+    ]
     assert f"Changelog, {files}/CHANGELOG.md" in said.get_all("Project-URL", [])

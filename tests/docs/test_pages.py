@@ -30,7 +30,7 @@ from sealwax.records import _blob as record_blob
 from sealwax.records import _form as record_form
 from sealwax.records import _rows as record_rows
 from sealwax.records import _store as record_store
-from tests.docs.blocks import PAGES, ROOT
+from tests.docs.blocks import PAGES, ROOT, blocks_of
 
 LIMITS: Final = (ROOT / "docs/reference/limits.md").read_text(encoding="utf-8")
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -239,3 +239,17 @@ def test_the_make_targets_of_the_pages_exist() -> None:
         "wheel",
     }
     assert named <= targets
+
+
+def test_the_readme_is_short_and_its_picture_small() -> None:
+    assert len(README.splitlines()) < 120
+    pictures = re.findall(r"!\[[^\]]{30,}\]\((docs/pictures/[\w.]+)\)", README)
+    assert pictures == ["docs/pictures/envelope.svg", "docs/pictures/audit.png"]
+    screenshot = (ROOT / pictures[1]).read_bytes()
+    assert screenshot.startswith(b"\x89PNG")
+    assert len(screenshot) < 200_000
+    blocks = {block.language: block.text for block in blocks_of(ROOT / "README.md")}
+    lines = {language: [line for line in text.splitlines() if line.strip()] for language, text in blocks.items()}
+    assert len(lines["sh"]) == 10
+    statements = [line for line in lines["python"] if not line.startswith(("#", "import", "from"))]
+    assert 15 <= len(statements) <= 20
