@@ -169,12 +169,16 @@ def _s3_operation(environ: dict[str, Any]) -> str:
         if method == "GET":
             if "uploads" in query:
                 return "ListBucketMultipartUploads"
+            if "versions" in query:
+                return "ListBucketVersions"
             return "ListBucket" if environ["PATH_INFO"].strip("/") else "ListAllMyBuckets"
         return {"PUT": "CreateBucket", "DELETE": "DeleteBucket", "HEAD": "ListBucket"}[method]
     if "tagging" in query:
         return {"GET": "GetObjectTagging", "PUT": "PutObjectTagging"}[method]
     if method == "DELETE":
-        return "AbortMultipartUpload" if "uploadId" in query else "DeleteObject"
+        if "uploadId" in query:
+            return "AbortMultipartUpload"
+        return "DeleteObjectVersion" if "versionId" in query else "DeleteObject"
     return {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "POST": "PutObject"}[method]
 
 

@@ -141,6 +141,16 @@ SEEDED: Final[dict[str, tuple[str, Callable[[dict[str, Any], int], Answer], str,
 }
 
 
+def busy_once(aws: Account) -> Callable[[dict[str, Any], int], Answer]:
+    """Return what throttles a request; it is no difference if AWS answers it later."""
+
+    def busy(_document: dict[str, Any], _status: int) -> Answer:
+        del aws.changes["UpdateAlias"]
+        return {"__type": "ThrottlingException", "message": "Rate exceeded"}, 400
+
+    return busy
+
+
 def test_every_kind_of_difference_is_found(aws: Account, tmp_path: Path) -> None:
     assert len(SEEDED) >= 20
     assert {name for name, *_ in SEEDED.values()} <= {request.name for request in REQUESTS}
@@ -158,6 +168,7 @@ def test_every_kind_of_difference_is_found(aws: Account, tmp_path: Path) -> None
             here, there = Side(it), Side(beside)
             for operation in {name.partition(":")[0] for name in seeded}:
                 aws.changes[operation] = lambda document, status, name=operation: change(name, document, status)  # type: ignore[misc]
+            aws.changes["UpdateAlias"] = busy_once(aws)
             found = compare(here, there, lambda _done, _of: None)
         aws.changes.clear()
         assert take_away(it) == []
@@ -190,6 +201,17 @@ def test_a_difference_is_plain_data() -> None:
         ("request TX0123456789ABCD", "request <request id>"),
         ("ACCESS DENIED to REPLICA", "ACCESS DENIED to REPLICA"),
         ("the run 0a1b", "the <run>"),
+        ("AKIAIOSFODNN7EXAMPLE, ASIAIOSFODNN7EXAMPLE", "<id>, <id>"),
+        ("https://kms.eu-west-1.amazonaws.com/", "https://kms.eu-west-1.amazonaws.com/"),
+        ("by http://ann:secret@proxy.corp.example:8080/", "by http://<host>/"),
+        ("https://kms.amazonaws.com.corp.example/", "https://<host>/"),
+        ("http://127.0.0.1:4000", "http://<host>"),
+        ("from 10.1.2.3, with boto3 1.43.6", "from <ip>, with boto3 1.43.6"),
+        ("from 2001:db8::1 at 12:34:56", "from <ip> at 12:34:56"),
+        ("by ann.b@corp.example", "by <address>"),
+        ("through vpce-0123456789abcdef0 of o-a1b2c3d4e5", "through <id> of <id>"),
+        ("in /home/ann/x, not in /home/anna", "in <home>/x, not in /home/anna"),
+        ("a message of profile 'a'", "<profile> message of profile '<profile>'"),
     ],
 )
 def test_masks(raw: str, masked: str) -> None:
@@ -197,6 +219,8 @@ def test_masks(raw: str, masked: str) -> None:
     masks.add("run 0a1b", "<run>")
     masks.add("210987654321", "<own account>")
     masks.add("arn:aws:kms:us-east-1:210987654321:key/main", "<main>")
+    masks.add("/home/ann", "<home>")
+    masks.add("a", "<profile>")
     masks.add("", "<nothing>")
     masks.add(None, "<nothing>")
     assert masks.text(raw) == masked

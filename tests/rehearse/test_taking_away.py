@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,8 @@ import pytest
 from sealwax._rehearse.plan import TAG
 from sealwax._rehearse.run import clean_up
 from sealwax._rehearse.state import Folder
-from sealwax._rehearse.world import make
-from tests.rehearse.account import ACCOUNT, REGIONS, Account
+from sealwax._rehearse.world import make, take_away
+from tests.rehearse.account import ACCOUNT, REGIONS, Account, Call
 from tests.rehearse.conftest import EMPTY, QUIET, Reached, run, world
 
 # After the n-th answer to what: each thing that a run makes is there, and its own state does not say so yet.
@@ -46,6 +50,111 @@ def killed_after(operation: str, number: int) -> Reached:
     return Reached(after)
 
 
+def first(operation: str, answer: tuple[int, bytes], times: int = 1) -> Callable[[Call], tuple[int, bytes] | None]:
+    """Return what answers the first requests for an operation in the account's place."""
+    seen = 0
+
+    def before(call: Call) -> tuple[int, bytes] | None:
+        nonlocal seen
+        seen += call.operation == operation
+        return answer if call.operation == operation and seen <= times else None
+
+    return before
+
+
+@pytest.mark.parametrize("operation", ["CreateRole", "CreateBucket", "CreateKey", "ReplicateKey"])
+def test_a_signal_waits_for_what_is_being_made(operation: str, aws: Account) -> None:
+    """Else AWS would make it after it was taken away."""
+
+    def interrupt(call: Call) -> None:
+        if call.operation == operation:
+            aws.before = lambda _: None
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    aws.before = interrupt
+    assert run("--apply", "-q") == 130
+    assert aws.left() == EMPTY
+
+
+@pytest.mark.parametrize("operation", ["CreateKey", "ReplicateKey", "CreateAlias"])
+def test_a_request_whose_answer_was_lost_is_repeated_and_leaves_nothing(
+    operation: str, aws: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+
+    def lose(_document: dict[str, Any], _status: int) -> tuple[dict[str, Any], int]:
+        del aws.changes[operation]
+        return {"__type": "KMSInternalException", "message": "lost"}, 500
+
+    aws.changes[operation] = lose
+    with world(tmp_path, Reached()) as (it, folder):
+        make(it, folder, lambda _: None)
+        assert operation not in aws.changes
+        assert take_away(it) == []
+    assert aws.left() == EMPTY
+
+
+@pytest.mark.parametrize("operation", ["ReplicateKey", "CreateAlias", "DescribeKey", "GenerateDataKeyWithoutPlaintext"])
+def test_what_kms_does_not_find_yet_is_waited_for(operation: str, aws: Account, tmp_path: Path) -> None:
+    aws.before = first(operation, (400, b'{"__type": "NotFoundException", "message": "not yet"}'))
+    with world(tmp_path, Reached()) as (it, folder):
+        make(it, folder, lambda _: None)
+        assert take_away(it) == []
+    assert aws.left() == EMPTY
+
+
+def test_a_key_that_is_not_listed_yet_is_looked_for_again(aws: Account, tmp_path: Path) -> None:
+    with pytest.raises(Killed), world(tmp_path, killed_after("CreateKey", 1)) as (it, folder):
+        make(it, folder, lambda _: None)
+    it.reach, it.run.keys = Reached().reach, {}
+    aws.before = first("ListKeys", (200, b'{"Keys": [], "Truncated": false}'), times=2)
+    assert take_away(it) == []
+    assert aws.left() == EMPTY
+
+
+def test_credentials_that_expire_leave_a_report_and_what_to_do(
+    aws: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expired = False
+
+    def expire(call: Call) -> tuple[int, bytes] | None:
+        nonlocal expired
+        expired = expired or call.operation == "CreateGrant"
+        if not expired:
+            return None
+        if call.service == "kms":
+            return 400, b'{"__type": "ExpiredTokenException", "message": "expired"}'
+        return 403, b"<ErrorResponse><Error><Code>ExpiredToken</Code><Message>expired</Message></Error></ErrorResponse>"
+
+    aws.before = expire
+    assert run("--apply") == 8
+    said = capsys.readouterr()
+    assert "internal error" not in said.err
+    assert said.err.count("sealwax: left: the KMS key arn:aws:kms:") == 4
+    assert "run the same command with --clean-up" in said.err
+    report = json.loads((tmp_path / "sealwax-rehearsal/report.json").read_text())
+    assert report["steps"][-1]["name"] == "requests"
+    assert not report["steps"][-1]["passed"]
+    assert len(report["left"]) >= 7
+    assert ACCOUNT not in json.dumps(report)
+    aws.before = lambda _: None
+    assert run("--clean-up") == 0
+    assert aws.left() == EMPTY
+
+
+def test_a_region_that_is_not_enabled_is_found_before_anything_is_made(
+    aws: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>no</Message></Error></ErrorResponse>"
+    aws.before = lambda _: (403, refusal) if aws.actions()["sts:GetCallerIdentity"] == 2 else None
+    assert run("--apply") == 7
+    said = capsys.readouterr().err
+    assert "in us-east-1" in said
+    assert said.count("\n") == 1
+    assert aws.actions().keys() == {"sts:GetCallerIdentity"}
+
+
 @pytest.mark.parametrize(("operation", "number"), KILLS)
 def test_a_run_that_was_killed_is_taken_away(operation: str, number: int, aws: Account, tmp_path: Path) -> None:
     with pytest.raises(Killed), world(tmp_path, killed_after(operation, number)) as (it, folder):
@@ -63,9 +172,15 @@ def test_objects_uploads_and_used_keys_are_taken_away(aws: Account, tmp_path: Pa
         s3, kms = it.client("s3"), it.client("kms")
         s3.put_object(Bucket=it.bucket, Key="a b", Body=b"x")
         s3.create_multipart_upload(Bucket=it.bucket, Key="large")
+        s3.put_bucket_versioning(Bucket=it.bucket, VersioningConfiguration={"Status": "Enabled"})
+        s3.put_object(Bucket=it.bucket, Key="a b", Body=b"y")
+        s3.put_object(Bucket=it.bucket, Key="b", Body=b"z")
+        s3.delete_object(Bucket=it.bucket, Key="b")
         kms.create_alias(AliasName=it.run.names.alias("more"), TargetKeyId=it.key("next"))
         kms.disable_key(KeyId=it.key("main"))
         kms.schedule_key_deletion(KeyId=it.key("next"), PendingWindowInDays=7)
+    late = b"<Error><Code>BucketNotEmpty</Code><Message>an object arrived</Message></Error>"
+    aws.before = first("DeleteBucket", (409, late))
     with Folder(tmp_path) as folder:
         assert clean_up(folder, REGIONS, Reached().reach, it.masks, QUIET) == (1, [])
     assert aws.left() == EMPTY
@@ -127,8 +242,19 @@ def test_the_folder_is_for_one_account_and_one_program(
     (place / "state.json").write_text(json.dumps(state))
     assert run("--apply") == 7
     assert "in account 999999999999, was not taken away" in capsys.readouterr().err
-    for damaged in ("", "[]", '{"run": 1}', '{"run": "0", "account": "1", "regions": [], "begun": [], "keys": {}}'):
-        (place / "state.json").write_text(damaged)
+    whole = f'{{"run": "0", "account": "{ACCOUNT}", "regions": ["eu-west-1", "us-east-1"], '
+    for damaged in (
+        b"",
+        b"[]",
+        b"\xff\xfe{",
+        b"[" * 100_000,
+        b'{"run": 1}',
+        b'{"run": "0", "account": "1", "regions": [], "begun": [], "keys": {}}',
+        whole.encode() + b'"begun": [1], "keys": {}}',
+        whole.encode() + b'"begun": [], "keys": {"main": 2}}',
+        whole.encode() + b'"begun": [], "keys": {"main": "x"}}',
+    ):
+        (place / "state.json").write_bytes(damaged)
         assert run("--clean-up") == 1
         assert "state.json', is damaged" in capsys.readouterr().err
     assert aws.actions().keys() <= {"sts:GetCallerIdentity"}

@@ -31,6 +31,22 @@ _STATE_SECONDS: Final = 60.0
 # What is answered for the state before, if there is no answer.
 _OF_STATE: Final = frozenset({"DisabledException", "KMSInvalidStateException"})
 _PAUSE: Final = 1.0
+# Says nothing of AWS's answer: a busy account, or the network.
+_TRANSIENT: Final = frozenset(
+    {
+        "ThrottlingException",
+        "KMSInternalException",
+        "DependencyTimeoutException",
+        "InternalFailure",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "ConnectTimeoutError",
+        "ReadTimeoutError",
+        "EndpointConnectionError",
+        "ConnectionClosedError",
+    }
+)
+_TRIES: Final = 4
 _MISSING: Final = "absent"
 # What is encrypted anew each time, and is no answer to a question.
 _RANDOM: Final = frozenset({"Plaintext", "CiphertextBlob", "GrantToken", "GrantId", "NextMarker"})
@@ -66,6 +82,7 @@ class Side:
 
     def __post_init__(self) -> None:
         run = self.world.run
+        self.masks.add(run.run, "<run>")
         for name, arn in run.keys.items():
             self.kept[f"{name}.arn"], self.kept[f"{name}.id"] = arn, arn.rpartition("/")[2]
             self.masks.add(arn, f"<{name}>")
@@ -155,7 +172,8 @@ def compare(aws: Side, lab: Side, on_request: Callable[[int, int], None]) -> lis
     patience = _STATE_SECONDS
     for at, request in enumerate(REQUESTS):
         expected = lab.answer(request)
-        different = differences(request.name, answer := aws.answer(request), expected)
+        answer = _settled_answer(aws, request)
+        different = differences(request.name, answer, expected)
         while different and request.after_change and patience > 0 and _is_of_state(answer):
             time.sleep(_PAUSE)
             patience -= _PAUSE
@@ -163,6 +181,17 @@ def compare(aws: Side, lab: Side, on_request: Callable[[int, int], None]) -> lis
         found += different
         on_request(at + 1, len(REQUESTS))
     return found
+
+
+def _settled_answer(side: Side, request: Asked) -> Flat:
+    """Return an answer; the request is repeated a few times while it meets a busy service or no answer."""
+    answer = side.answer(request)
+    for tried in range(1, _TRIES):
+        if answer.get("error") not in _TRANSIENT:
+            break
+        time.sleep(_PAUSE * tried)
+        answer = side.answer(request)
+    return answer
 
 
 def _is_of_state(answer: Flat) -> bool:

@@ -103,10 +103,10 @@ _USE: Final = """
     UpdateKeyDescription
 """
 _BUCKET: Final = """
-    CreateBucket DeleteBucket ListBucket ListBucketMultipartUploads
+    CreateBucket DeleteBucket ListBucket ListBucketMultipartUploads ListBucketVersions
 """
 _OBJECTS: Final = """
-    AbortMultipartUpload DeleteObject GetObject GetObjectTagging PutObject
+    AbortMultipartUpload DeleteObjectVersion GetObject GetObjectTagging PutObject
 """
 _ROLES: Final = "CreateRole DeleteRole TagRole"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shutil
 import threading
@@ -25,6 +26,7 @@ from sealwax._rehearse.requests import REQUESTS
 from sealwax._rehearse.state import Folder, Run
 from sealwax._rehearse.steps import STEPS, StepResult, run_step
 from sealwax._rehearse.world import AccountReach, World, leftovers, make, take_away
+from sealwax._rehearse.world import told as error_text
 
 _WORK: Final = "work"
 _AGAIN: Final = "to take away the rest, run the same command with --clean-up instead of --apply"
@@ -131,6 +133,8 @@ def rehearse(folder: Folder, regions: tuple[str, str], reach: AccountReach, watc
     """
     began, masks = now(), watch.masks
     account = _account(reach, regions[0], masks)
+    # A Region that is not enabled refuses all credentials: better known before anything is made.
+    _account(reach, regions[1], masks)
     if left := _end_last(folder, account, reach, masks, told):
         raise errors.RequestRefusedError(
             f"what the last rehearsal made cannot be taken away: {'; '.join(left)}. Fix that, and run it again"
@@ -146,15 +150,17 @@ def rehearse(folder: Folder, regions: tuple[str, str], reach: AccountReach, watc
         for step in STEPS:
             results.append(run_step(step, world))
             told.step(results[-1])
-        with mirror(world) as beside:
-            differences = compare(Side(world), Side(beside), told.requests)
+        differences, failure = _compared(world, told)
+        if failure is not None:
+            results.append(failure)
+            told.step(failure)
     finally:
         left = end(world, folder, told)
     return Rehearsal(
         regions,
         tuple(results),
         tuple(differences),
-        len(REQUESTS),
+        0 if failure else len(REQUESTS),
         dict(watch.calls),
         tuple(map(masks.text, left)),
         now() - began,
@@ -202,6 +208,7 @@ def end(world: World, folder: Folder, told: Told) -> list[str]:
         told.left(_AGAIN)
     else:
         folder.forget()
+        told.line("nothing is left but keys that are pending deletion")
     return left
 
 
@@ -234,9 +241,19 @@ def _made(world: World, folder: Folder, told: Told) -> None:
     refusals.call_aws(lambda: make(world, folder, told.line), "making what the rehearsal needs", None)
 
 
+def _compared(world: World, told: Told) -> tuple[list[Difference], StepResult | None]:
+    """Return the differences; if the requests could not be sent, a failed step that says why."""
+    try:
+        with mirror(world) as beside:
+            return compare(Side(world), Side(beside), told.requests), None
+    except Exception as error:  # of any kind: the report has the steps all the same
+        detail = world.masks.text(error_text(error, "sending the requests to AWS and to the lab"))
+        return [], StepResult("requests", "the lab answers as AWS does", False, detail)
+
+
 def _account(reach: AccountReach, region: str, masks: Masks) -> str:
     """Return the caller's account; what names the caller is masked."""
-    arn = sts.whoami(reach.caller(region), "asking STS who the caller is")
+    arn = sts.whoami(reach.caller(region), f"asking STS in {region} who the caller is")
     parts = arn.split(":", 5)
     masks.add(arn, "<caller>")
     masks.add(parts[4], "<account>")
@@ -244,5 +261,7 @@ def _account(reach: AccountReach, region: str, masks: Masks) -> str:
     for word in parts[5].split("/")[1:]:
         if "@" in word:
             masks.add(word, "<caller>")
-    masks.add(str(Path.home()), "<home>")
+    with contextlib.suppress(RuntimeError):  # a container's user may have no home
+        home = Path.home()
+        masks.add(str(home) if home.name else None, "<home>")
     return parts[4]

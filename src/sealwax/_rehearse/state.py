@@ -17,6 +17,8 @@ from sealwax.errors import FileError
 
 _FILE: Final = "state.json"
 _LOCK: Final = "lock"
+# In the ARN of a key.
+_COLONS: Final = 5
 
 
 @dataclass
@@ -81,14 +83,12 @@ class Folder:
         path = self.path / _FILE
         with files.reported("reading", str(path)):
             try:
-                text = path.read_text("utf-8")
+                stored_bytes = path.read_bytes()
             except FileNotFoundError:
                 return None
         try:
-            stored = json.loads(text)
-            near, far = stored["regions"]
-            return Run(stored["run"], stored["account"], (near, far), list(stored["begun"]), dict(stored["keys"]))
-        except (ValueError, KeyError, TypeError):
+            return _parsed(json.loads(stored_bytes.decode()))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise FileError(
                 f"the state of the last run, '{printable(str(path))}', is damaged: remove it, and find what that run "
                 "left by its tag with --clean-up"
@@ -106,3 +106,22 @@ class Folder:
         """Remove the state: everything was taken away."""
         with contextlib.suppress(FileNotFoundError), files.reported("removing", str(self.path / _FILE)):
             (self.path / _FILE).unlink()
+
+
+def _parsed(stored: dict[str, object]) -> Run:
+    """Return a stored run.
+
+    Raises:
+        Exception: a member is missing, or is not what was stored.
+    """
+    regions, begun, keys = stored["regions"], stored["begun"], stored["keys"]
+    if not (isinstance(regions, list) and isinstance(begun, list) and isinstance(keys, dict)):
+        raise TypeError
+    near, far = regions
+    run, account = stored["run"], stored["account"]
+    words = (run, account, near, far, *begun, *keys, *keys.values())
+    if not all(isinstance(word, str) and word for word in words):
+        raise TypeError
+    if not all(arn.startswith("arn:") and arn.count(":") == _COLONS for arn in keys.values()):
+        raise ValueError
+    return Run(str(run), str(account), (near, far), begun, keys)

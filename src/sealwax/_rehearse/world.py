@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,15 @@ ROLES: Final = ("reader", "stranger")
 _PATIENCE: Final = 360.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 _NOT_YET: Final = frozenset({"AccessDenied", "AccessDeniedException"})
+# KMS does not find everywhere at once what was just made.
+_NOT_YET_FOUND: Final = _NOT_YET | {"NotFoundException"}
+_NOT_YET_USABLE: Final = _NOT_YET_FOUND | {"KMSInvalidStateException"}
+# One part of KMS may know a new tag before another does: this many uses in a row must succeed.
+_USES: Final = 3
+# The names are unique to the run: what exists was made by a request whose answer was lost, and that was repeated.
+_MADE: Final = frozenset({"EntityAlreadyExists", "BucketAlreadyOwnedByYou", "AlreadyExistsException"})
+# How often, and how many seconds apart, a key whose ARN is not known is looked for.
+_LOOKS, _BETWEEN_LOOKS = 3, 1.0
 # A key policy names a role that KMS does not know yet.
 _NO_ROLE_YET: Final = frozenset({"MalformedPolicyDocumentException"})
 _ROLE_PATIENCE: Final = 60.0
@@ -74,6 +84,21 @@ def settled(
                 raise
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def completed(call: Callable[[], T]) -> T:
+    """Return what a call returns. A signal waits for it, so that nothing is made after it was taken away."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+def _made(create: Callable[[], object]) -> None:
+    """Make something by its name, unless a request whose answer was lost has made it."""
+    try:
+        completed(create)
+    except ClientError as error:
+        if code_of(error) not in _MADE:
+            raise
 
 
 def code_of(error: BaseException) -> str:
@@ -153,7 +178,7 @@ def make(world: World, folder: Folder, say: Callable[[str], None]) -> None:
     say("made 2 roles")
     begin("bucket")
     where = {} if world.near == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": world.near}}
-    world.client("s3").create_bucket(Bucket=world.bucket, **where)
+    _made(partial(world.client("s3").create_bucket, Bucket=world.bucket, **where))
     say("made 1 bucket")
 
     def keep(name: str, arn: str) -> None:
@@ -162,8 +187,8 @@ def make(world: World, folder: Folder, say: Callable[[str], None]) -> None:
         world.masks.add(arn.rpartition("/")[2], f"<id of {name}>")
         folder.save(world.run)
 
+    say("making 3 KMS keys and a replica; AWS may need up to five minutes until they can be used")
     make_keys(world, begin, keep)
-    say("made 3 KMS keys and a replica; AWS may need up to five minutes until they can be used")
     # The compared requests make this one.
     begin("alias more")
     for who in ROLES:
@@ -176,7 +201,9 @@ def make(world: World, folder: Folder, say: Callable[[str], None]) -> None:
 def _try(world: World, key: str, region: str) -> None:
     """Wait until the caller may use a key."""
     generate = world.client("kms", region).generate_data_key_without_plaintext
-    settled(partial(generate, KeyId=world.key(key), KeySpec="AES_256", EncryptionContext=CONTEXT))
+    for _ in range(_USES):
+        use = partial(generate, KeyId=world.key(key), KeySpec="AES_256", EncryptionContext=CONTEXT)
+        settled(use, _NOT_YET_USABLE)
 
 
 def _make_roles(world: World, begin: Callable[[str], None]) -> None:
@@ -192,12 +219,13 @@ def _make_roles(world: World, begin: Callable[[str], None]) -> None:
     }
     for name in ROLES:
         begin(f"role {name}")
-        world.client("iam").create_role(
-            RoleName=world.run.names.role(name),
-            AssumeRolePolicyDocument=json.dumps(trust),
-            Description="sealwax rehearse made it, and takes it away again",
-            Tags=[{"Key": TAG, "Value": world.run.run}],
-        )
+        parameters = {
+            "RoleName": world.run.names.role(name),
+            "AssumeRolePolicyDocument": json.dumps(trust),
+            "Description": "sealwax rehearse made it, and takes it away again",
+            "Tags": [{"Key": TAG, "Value": world.run.run}],
+        }
+        _made(partial(world.client("iam").create_role, **parameters))
         world.masks.add(world.role_arn(name), f"<role {name}>")
 
 
@@ -214,21 +242,53 @@ def make_keys(world: World, begin: Callable[[str], None], keep: Callable[[str, s
             # It compares with identity policies, which do not know the key's tag yet; the account's root stays allowed.
             "BypassPolicyLockoutSafetyCheck": True,
         }
-        create = partial(ask, partial(kms.create_key, **parameters), f"making the KMS key '{name}'", None)
-        keep(name, settled(create, _NO_ROLE_YET, _ROLE_PATIENCE).part("KeyMetadata").need("Arn", str))
+        create = _key_maker(name, partial(kms.create_key, **parameters), "KeyMetadata", begin, keep)
+        settled(partial(completed, create), _NO_ROLE_YET, _ROLE_PATIENCE)
     begin(f"key {REPLICA}")
     policy = _key_policy(world, with_reader=False)
     replica = {"ReplicaRegion": world.far, "Policy": policy, "Tags": tags, "BypassPolicyLockoutSafetyCheck": True}
     replicate = partial(kms.replicate_key, KeyId=world.key("global"), **replica)
-    answer = settled(partial(ask, replicate, "replicating the multi-Region key", None))
-    keep(REPLICA, answer.part("ReplicaKeyMetadata").need("Arn", str))
+    make_replica = _key_maker(REPLICA, replicate, "ReplicaKeyMetadata", begin, keep)
+    try:
+        settled(partial(completed, make_replica), _NOT_YET_FOUND)
+    except errors.SealwaxError as error:
+        if code_of(error) not in _MADE:
+            raise
+        keep(REPLICA, world.key("global").replace(f":{world.near}:", f":{world.far}:"))
     for name in KEYS:
         begin(f"alias {name}")
         alias = world.run.names.alias(name)
-        settled(partial(kms.create_alias, AliasName=alias, TargetKeyId=world.key(name)))
+        alias_it = partial(kms.create_alias, AliasName=alias, TargetKeyId=world.key(name))
+        settled(partial(_made, alias_it), _NOT_YET_FOUND)
+    _wait_for_replica(world)
+
+
+def _key_maker(
+    name: str,
+    create: Callable[[], object],
+    part: str,
+    begin: Callable[[str], None],
+    keep: Callable[[str, str], None],
+) -> Callable[[], None]:
+    """Return what makes a key once and keeps its ARN."""
+
+    def make_it() -> None:
+        answer = ask(create, f"making the KMS key '{name}'", None)
+        if answer.part("ResponseMetadata").get("RetryAttempts"):
+            # An attempt whose answer was lost may have made another one.
+            begin(f"key of another attempt at {name}")
+        keep(name, answer.part(part).need("Arn", str))
+
+    return make_it
+
+
+def _wait_for_replica(world: World) -> None:
     far = world.client("kms", world.far)
     describe = partial(ask, partial(far.describe_key, KeyId=world.key(REPLICA)), "looking at the replica", None)
-    while describe().part("KeyMetadata").need("KeyState", str) == "Creating":
+    until = now() + _PATIENCE
+    while settled(describe, _NOT_YET_FOUND).part("KeyMetadata").need("KeyState", str) == "Creating":
+        if now() > until:
+            raise errors.RequestRefusedError(f"the replica in {world.far} is still being created after 6 minutes")
         time.sleep(_FIRST_PAUSE)
 
 
@@ -288,7 +348,7 @@ def _removals(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
     if any(what.startswith("key ") for what in run.begun):
         unknown = [what for what in run.begun if what.startswith("key ") and what[4:] not in run.keys]
         if unknown:
-            yield "a KMS key that was being made", partial(_find_keys, world)
+            yield "a KMS key that was being made", partial(_find_keys, world, len(unknown))
         # A primary key waits for its replicas.
         yield from (
             (f"the KMS key {arn}", partial(_end_key, world, arn))
@@ -305,19 +365,21 @@ def _gone(remove: Callable[[], object]) -> None:
 
 
 def _remove_bucket(world: World) -> None:
-    s3, bucket = world.client("s3"), world.bucket
-    try:
-        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
-            for upload in page.get("Uploads", ()):
-                which = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                _gone(partial(s3.abort_multipart_upload, **which))
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for entry in page.get("Contents", ()):
-                s3.delete_object(Bucket=bucket, Key=entry["Key"])
-        s3.delete_bucket(Bucket=bucket)
-    except ClientError as error:
-        if code_of(error) not in _GONE:
-            raise
+    s3 = world.client("s3")
+    # An upload that was interrupted may still arrive.
+    _gone(lambda: settled(partial(_empty_and_delete, s3, world.bucket), frozenset({"BucketNotEmpty"}), patience=20))
+
+
+def _empty_and_delete(s3: Any, bucket: str) -> None:
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+        for upload in page.get("Uploads", ()):
+            which = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            _gone(partial(s3.abort_multipart_upload, **which))
+    # Some accounts turn on versioning for each new bucket.
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+            s3.delete_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
+    s3.delete_bucket(Bucket=bucket)
 
 
 def _end_key(world: World, arn: str) -> None:
@@ -337,12 +399,19 @@ def _end_key(world: World, arn: str) -> None:
     _gone(lambda: settled(schedule, frozenset({"KMSInvalidStateException"}), patience=60))
 
 
-def _find_keys(world: World) -> None:
-    """Add the keys of a run whose ARNs were never noted, by their tag."""
-    for region in world.run.regions:
-        for arn, run in tagged_keys(world, region):
-            if run == world.run.run and arn not in world.run.keys.values():
-                world.run.keys[f"found {len(world.run.keys)}"] = arn
+def _find_keys(world: World, expected: int) -> None:
+    """Add the keys of a run whose ARNs were never noted, by their tag. KMS may list a new key after a moment."""
+    found = 0
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN_LOOKS)
+        for region in world.run.regions:
+            for arn, run in tagged_keys(world, region):
+                if run == world.run.run and arn not in world.run.keys.values():
+                    world.run.keys[f"found {len(world.run.keys)}"] = arn
+                    found += 1
+        if found >= expected:
+            return
 
 
 def tagged_keys(world: World, region: str) -> Iterator[tuple[str, str]]:

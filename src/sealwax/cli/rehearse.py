@@ -31,10 +31,12 @@ _FOLDER: Final = "sealwax-rehearsal"
 _ENDPOINT: Final = "AWS_ENDPOINT_URL"
 _NOTES: Final = """
 AWS charges keys by the hour, and not while their deletion is pending: most of this is never billed. The keys stay
-pending deletion for {days} days.
+pending deletion for {days} days, and the one with a replica for {days} more, since KMS deletes its replica first.
+If the account never had a multi-Region key, KMS makes the role AWSServiceRoleForKeyManagementServiceMultiRegionKeys,
+and it stays.
 
-It needs this IAM policy. Whoever has it can tag any KMS key of the account and then use it, so attach it for the
-rehearsal only:
+It needs this IAM policy, as a managed policy: it is too long for an inline policy of a user. Whoever has it can tag any
+KMS key of the account and then use it, so attach it for the rehearsal only:
 """
 
 
@@ -59,14 +61,15 @@ def rehearse(profile: str | None, regions: tuple[str, ...], apply: bool, clean_u
     With --apply, it makes KMS keys, a bucket and roles, and uses them: values, files, S3, caching, a lost Region,
     grants, prove, audit, fleet, rotation, records, and the formats of other clients. It sends 150 requests to AWS and
     to the lab, and lists where the answers differ. In the end, and after Ctrl-C, it takes everything away; the keys
-    stay pending deletion for 7 days. If it is killed, the next run or --clean-up takes away what is left.
+    stay pending deletion for 7 days, and the one with a replica for 14. If it is killed, the next run or --clean-up
+    takes away what is left.
 
     It writes report.html and report.json to the folder sealwax-rehearsal. Neither has account ids, ARNs or request ids,
     so that you can attach them to an issue.
 
     --clean-up takes away what rehearsals have made in these Regions of the account, also those of other people.
 
-    The exit status is 3 if a step failed or an answer differs, and 8 if something is left in the account.
+    The exit status is 8 if something is left in the account, and else 3 if a step failed or an answer differs.
     """
     near_far = _checked(regions, apply=apply, clean_up=clean_up)
     if not apply and not clean_up:
@@ -153,9 +156,9 @@ def _run(folder: Folder, regions: tuple[str, str], reach: AwsReach, watch: Watch
     _write(folder, "report.html", report.as_html(rehearsal, masked, made))
     _write(folder, "report.json", json.dumps(facts, indent=2) + "\n")
     _show(rehearsal, verdict, facts, as_json=as_json)
-    if rehearsal.failed or rehearsal.differences:
-        return FINDINGS
-    return PARTLY_DONE if rehearsal.left else 0
+    if rehearsal.left:
+        return PARTLY_DONE
+    return FINDINGS if rehearsal.failed or rehearsal.differences else 0
 
 
 def _need_sqlalchemy() -> None:
