@@ -129,7 +129,9 @@ def policy(regions: Sequence[str]) -> Document:
     return {
         "Version": "2012-10-17",
         "Statement": [
-            _allow("MakeKeys", _named("kms", "CreateKey TagResource"), "*", named),
+            # Without a condition: AWS does not say that a replica, which CreateKey allows too, shows its tags there.
+            _allow("MakeKeys", ["kms:CreateKey"], "*"),
+            _allow("TagItsKeys", ["kms:TagResource"], "*", named),
             _allow("UseItsKeys", _named("kms", _USE), keys, tagged),
             _allow("LookAtKeys", _named("kms", _LOOK), keys),
             _allow("NameItsKeys", _named("kms", "CreateAlias DeleteAlias UpdateAlias"), aliases),
