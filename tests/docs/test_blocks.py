@@ -126,7 +126,6 @@ def test_each_block_that_does_not_run_says_why() -> None:
             "downloads a release",
             "clones the repository and downloads the tools",
         ],
-        "docs/how-to/rehearsal.md": ["it needs an AWS account"] * 2,
     }
 
 
