@@ -163,7 +163,7 @@ def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     return UP, "in/a: the output 'out/a.swx' is a link, and links are not followed"
 
 
-@met("an envelope whose local pairs, or whose data, could only be told by opening it, which failed", "unknown", 8)
+@met("an envelope whose local pairs, or whose data, could only be determined by opening it, which failed", "unknown", 8)
 def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     with Lab(os.environ["SEALWAX_LAB"]) as lab:
