@@ -35,7 +35,64 @@ def wipe(buffer: bytearray | memoryview) -> None:
             part[:] = _MANY_ZEROS[: len(part)]
 
 
-class DataKey:
+class KeyInBuffer:
+    """A plaintext key in a buffer of its own.
+
+    It is wiped by ``close()``, at the end of ``with`` and on deletion. It cannot be printed, compared, copied or
+    pickled.
+
+    Args:
+        buffer: taken over without a copy.
+    """
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+
+    @property
+    def buffer(self) -> bytearray:
+        """The key itself, valid only during the loan. Never copy it into ``bytes``, which cannot be wiped."""
+        if not self._buffer:
+            raise ValueError("the data key has been wiped")
+        return self._buffer
+
+    def close(self) -> None:
+        """Wipe the key. Closing twice is harmless."""
+        wipe(self._buffer)
+        self._buffer = bytearray()
+
+    def duplicate(self) -> Self:
+        """Copy the key, for a keyring that keeps it.
+
+        Returns:
+            The same key in a buffer of its own.
+
+        Raises:
+            ValueError: the key has been wiped.
+        """
+        return type(self)(bytearray(self.buffer))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError("a data key cannot be copied, pickled or compared")
+
+    __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]  # a hash would be a trace of the key
+
+
+class DataKey(KeyInBuffer):
     """A plaintext data key (DEK) in a buffer of its own.
 
     It is wiped by ``close()``, at the end of ``with`` and on deletion. It cannot be printed, compared, copied or
@@ -52,56 +109,14 @@ class DataKey:
         ...     use(data_key, wrapped_keys)
     """
 
-    __slots__ = ("_buffer",)
+    __slots__ = ()
 
     def __init__(self, buffer: bytearray) -> None:
+        super().__init__(buffer)
         if len(buffer) != DATA_KEY_BYTES:
             size = len(buffer)
-            wipe(buffer)
-            self._buffer = bytearray()
+            self.close()
             raise ValueError(f"a data key must have {DATA_KEY_BYTES} bytes, not {size}")
-        self._buffer = buffer
-
-    @property
-    def buffer(self) -> bytearray:
-        """The key itself, valid only during the loan. Never copy it into ``bytes``, which cannot be wiped."""
-        if not self._buffer:
-            raise ValueError("the data key has been wiped")
-        return self._buffer
-
-    def close(self) -> None:
-        """Wipe the key. Closing twice is harmless."""
-        wipe(self._buffer)
-        self._buffer = bytearray()
-
-    def duplicate(self) -> DataKey:
-        """Copy the key, for a keyring that keeps it.
-
-        Returns:
-            The same key in a buffer of its own.
-
-        Raises:
-            ValueError: the key has been wiped.
-        """
-        return DataKey(bytearray(self.buffer))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return "<DataKey>"
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise TypeError("a data key cannot be copied, pickled or compared")
-
-    __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = __eq__ = _refuse
-    __hash__ = None  # type: ignore[assignment]  # a hash would be a trace of the key
 
 
 @dataclass(frozen=True, slots=True)

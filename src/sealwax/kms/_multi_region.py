@@ -19,7 +19,7 @@ from sealwax import errors, events
 from sealwax._aws.session import Session, pack_config, pack_session
 from sealwax._core import pickling, validate
 from sealwax._core.foreign.data_key import ForeignDataKey
-from sealwax._core.keyring import DataKey, WrappedKey, now
+from sealwax._core.keyring import DataKey, KeyInBuffer, WrappedKey, now
 from sealwax._core.pool import Pool
 from sealwax._core.watch import guarded
 from sealwax._text import printable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
 
 T = TypeVar("T")
+K = TypeVar("K", bound=KeyInBuffer)
 
 _PAUSE_BETWEEN_ROUNDS_SECONDS: Final = 0.2
 _MOST_REGIONS: Final = 64
@@ -291,14 +292,7 @@ class MultiRegionKeyring:
         def decrypt_in(member: _Member) -> DataKey:
             return member.keyring.unwrap(wrapped_keys, context, DataKey.duplicate)
 
-        with contextlib.closing(self._successes(decrypt_in, DataKey.close)) as data_keys:
-            for data_key in data_keys:
-                with data_key:
-                    try:
-                        return use(data_key)
-                    except errors.CommitmentError as error:
-                        refusal = error
-        raise refusal
+        return self._first_that_fits(decrypt_in, use)
 
     def _unwrap_foreign(
         self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
@@ -306,7 +300,11 @@ class MultiRegionKeyring:
         def decrypt_in(member: _Member) -> ForeignDataKey:
             return member.keyring._unwrap_foreign(wrapped_keys, context, ForeignDataKey.duplicate)
 
-        with contextlib.closing(self._successes(decrypt_in, ForeignDataKey.close)) as data_keys:
+        return self._first_that_fits(decrypt_in, use)
+
+    def _first_that_fits(self, decrypt_in: Callable[[_Member], K], use: Callable[[K], T]) -> T:
+        """Lend the data key of one Region after the other, until one fits what it is used for."""
+        with contextlib.closing(self._successes(decrypt_in, lambda data_key: data_key.close())) as data_keys:
             for data_key in data_keys:
                 with data_key:
                     try:

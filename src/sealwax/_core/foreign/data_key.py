@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NoReturn, Protocol, Self, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
-from sealwax._core.keyring import Keyring, WrappedKey, wipe
+from sealwax._core.keyring import KeyInBuffer, Keyring, WrappedKey
 from sealwax.errors import DataKeyError, UnsupportedEnvelopeError
 
 T = TypeVar("T")
@@ -13,18 +13,8 @@ T = TypeVar("T")
 SIZES: Final = (16, 24, 32)
 
 
-class Secret(Protocol):
-    """A key in a buffer of its own, lent by its owner: a ``DataKey`` or a ``ForeignDataKey``."""
-
-    @property
-    def buffer(self) -> bytearray: ...
-
-
-class ForeignDataKey:
-    """The plaintext data key of another format, in a buffer of its own.
-
-    It is wiped by ``close()``, at the end of ``with`` and on deletion. It cannot be printed, compared, copied or
-    pickled.
+class ForeignDataKey(KeyInBuffer):
+    """The plaintext data key of another format, in a buffer of its own; as safe as an envelope's ``DataKey``.
 
     Args:
         buffer: 16, 24 or 32 bytes. It is taken over without a copy, and wiped if this raises.
@@ -33,48 +23,14 @@ class ForeignDataKey:
         DataKeyError: the buffer has another length.
     """
 
-    __slots__ = ("_buffer",)
+    __slots__ = ()
 
     def __init__(self, buffer: bytearray) -> None:
-        self._buffer = buffer
+        super().__init__(buffer)
         if len(buffer) not in SIZES:
             size = len(buffer)
             self.close()
             raise DataKeyError(f"a data key has 16, 24 or 32 bytes, not {size}")
-
-    @property
-    def buffer(self) -> bytearray:
-        """The key itself, valid only during the loan."""
-        if not self._buffer:
-            raise ValueError("the data key has been wiped")
-        return self._buffer
-
-    def close(self) -> None:
-        """Wipe the key. Closing twice is harmless."""
-        wipe(self._buffer)
-        self._buffer = bytearray()
-
-    def duplicate(self) -> ForeignDataKey:
-        """Return the same key in a buffer of its own."""
-        return ForeignDataKey(bytearray(self.buffer))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return "<ForeignDataKey>"
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise TypeError("a data key cannot be copied, pickled or compared")
-
-    __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = __eq__ = _refuse
-    __hash__ = None  # type: ignore[assignment]  # a hash would be a trace of the key
 
 
 @runtime_checkable

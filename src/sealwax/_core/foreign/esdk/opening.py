@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.utils import Buffer
 
 from sealwax._core import context as ctx
-from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import EsdkHeader
 from sealwax._core.foreign.esdk.signature import SignedBytes
 from sealwax._core.foreign.esdk.suites import NOT_THIS_KEY
@@ -20,7 +19,7 @@ from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBod
 from sealwax._core.foreign.passes import Body
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, tampered
-from sealwax._core.keyring import wipe
+from sealwax._core.keyring import KeyInBuffer, wipe
 from sealwax.errors import CommitmentError
 
 FRAME_AAD: Final = b"AWSKMSEncryptionClient Frame"
@@ -52,7 +51,7 @@ class OpenMessage:
 
     __copy__ = __reduce_ex__ = refuse_copies
 
-    def __init__(self, header: EsdkHeader, data_key: Secret, unstored: Mapping[str, str] | None = None) -> None:
+    def __init__(self, header: EsdkHeader, data_key: KeyInBuffer, unstored: Mapping[str, str] | None = None) -> None:
         self.header = header
         self._aead: AESGCM | None = None
         self._key = bytearray()

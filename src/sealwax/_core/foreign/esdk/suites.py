@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sealwax._core.foreign.data_key import Secret
-from sealwax._core.keyring import wipe
+from sealwax._core.keyring import KeyInBuffer, wipe
 from sealwax.errors import CommitmentError, DataKeyError
 
 COMMITMENT_BYTES: Final = 32
@@ -52,7 +51,7 @@ class EsdkSuite:
         """What the caller names to allow it, if it does not commit."""
         return f"esdk-{self.id:04x}"
 
-    def derive(self, data_key: Secret, message_id: bytes, commitment: bytes | None) -> bytearray:
+    def derive(self, data_key: KeyInBuffer, message_id: bytes, commitment: bytes | None) -> bytearray:
         """Return the key that encrypts, for the caller to wipe.
 
         Args:
@@ -76,13 +75,15 @@ class EsdkSuite:
             raise CommitmentError(NOT_THIS_KEY)
         return _hkdf(self.kdf, self.key_bytes, message_id, number + b"DERIVEKEY", data_key)
 
-    def commit(self, data_key: Secret, message_id: bytes) -> bytes:
+    def commit(self, data_key: KeyInBuffer, message_id: bytes) -> bytes:
         """Return the commitment to a data key, which is not secret; for suites that commit."""
         assert self.kdf is not None
         return bytes(_hkdf(self.kdf, COMMITMENT_BYTES, message_id, b"COMMITKEY", data_key))
 
 
-def _hkdf(algorithm: hashes.HashAlgorithm, size: int, salt: bytes | None, info: bytes, data_key: Secret) -> bytearray:
+def _hkdf(
+    algorithm: hashes.HashAlgorithm, size: int, salt: bytes | None, info: bytes, data_key: KeyInBuffer
+) -> bytearray:
     # One byte more than a block: cryptography leaves a copy of the last block in memory that it frees.
     derived = bytearray(algorithm.digest_size + 1)
     try:

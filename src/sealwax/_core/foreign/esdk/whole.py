@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.utils import Buffer
 
-from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import EsdkHeader
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.foreign.passes import Body
 from sealwax._core.format.payload import tampered
-from sealwax._core.keyring import wipe
+from sealwax._core.keyring import KeyInBuffer, wipe
 
 
-def decrypt(header: EsdkHeader, message: Buffer, data_key: Secret, unstored: Mapping[str, str] | None = None) -> bytes:
+def decrypt(
+    header: EsdkHeader, message: Buffer, data_key: KeyInBuffer, unstored: Mapping[str, str] | None = None
+) -> bytes:
     """Return the plaintext of a message, once all of it is authentic.
 
     Args:

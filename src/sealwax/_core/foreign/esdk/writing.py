@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.utils import Buffer
 
 from sealwax._core import context as ctx
-from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import (
     FRAMED,
     MAX_DATA_KEYS,
@@ -36,7 +35,7 @@ from sealwax._core.foreign.gcm import NONCE_BYTES, TAG_BYTES
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, refuse_forked
 from sealwax._core.keyring import PROVIDER_AWS_KMS as KMS
-from sealwax._core.keyring import WrappedKey, wipe
+from sealwax._core.keyring import KeyInBuffer, WrappedKey, wipe
 from sealwax._text import printable
 from sealwax.errors import ContextError
 
@@ -65,7 +64,7 @@ class MessageEncryptor:
 
     def __init__(
         self,
-        data_key: Secret,
+        data_key: KeyInBuffer,
         context: Mapping[str, str],
         wrapped_keys: Sequence[WrappedKey],
         frame_length: int = FRAME_BYTES,
