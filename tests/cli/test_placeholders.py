@@ -12,6 +12,7 @@ import pytest
 import sealwax
 from sealwax import fleet
 from tests.cli.conftest import K, Keys, Run
+from tests.cli.shell import Shell
 
 UNKNOWN: Final = ("{foo}", "x{rel_path}y", "{Name}", "{ name }", "{relpath.stem}", "{0}", "{name}/{foo}", "${HOME}")
 LITERAL: Final = {
@@ -120,3 +121,11 @@ def test_a_policy_is_for_the_context_that_files_are_bound_to(
     for context, allowed in ((("-c", f"n={value}"), True), (("-c", "n=other"), False)):
         run("policy", *asked, *context)
         assert json.loads(capsys.readouterr().out)["allowed"] is allowed
+
+
+def test_a_star_and_braces_through_a_pipe(shell: Shell) -> None:
+    """A stream has no name to put in place of a placeholder, and its braces are written as those of a file."""
+    given = (*K, "-c", "v=*{{x}}")
+    sealed = shell.sealwax("encrypt", *given, "-", stdin=b"data").succeeded().out
+    assert shell.sealwax("decrypt", *given, "-", stdin=sealed).succeeded().out == b"data"
+    shell.sealwax("verify", *given, "-", stdin=sealed).succeeded()

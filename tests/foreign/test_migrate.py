@@ -234,7 +234,7 @@ def test_a_target_that_the_journal_does_not_know(world: World, err: Err) -> None
     Path("x.swx").write_bytes(b"somebody's")
     before = world.calls()
     assert run([*MOVE, *ENVKMS, "x"]) == 1
-    assert "'x.swx' already exists, and the journal does not know it; move it away, or write elsewhere" in err()
+    assert "'x.swx' already exists, and the journal does not know it; move that file away, or write elsewhere" in err()
     assert world.calls() == before
     assert Path("x.swx").read_bytes() == b"somebody's"
 
@@ -268,9 +268,25 @@ def test_an_original_that_has_changed(world: World, err: Err, more: tuple[str, .
     assert run([*MOVE, *ENVKMS, "x"]) == 0
     Path("x").write_bytes(script(world, b"news"))
     assert run([*MOVE, *ENVKMS, *more, "x"]) == 1
-    assert "it has changed since 'x.swx' was written" in err()
+    advice = "it was not removed" if more else "move that envelope away to migrate it again"
+    assert f"it has changed since 'x.swx' was written; {advice}" in err()
     assert Path("x").exists()
     assert opened(world, "x.swx") == b"data"
+
+
+def test_a_corrected_context_is_no_envelope_of_the_first_one(world: World, err: Err) -> None:
+    """A status of 0 would say that the envelope is bound to what was given now."""
+    Path("g").write_bytes(scripts.guide(world.lab, "alias/old", b"data"))
+    command = ("migrate", "-k", "alias/old", "--to", "alias/new", "--format", "boto3-fernet")
+    assert run([*command, "-c", "purpose=wrong", "g"]) == 0
+    before = world.calls()
+    for more in ((), ("--dry-run",), ("--remove",)):
+        assert run([*command, "-c", "purpose=backup", *more, "g"]) == 1
+        assert "'g.swx' is bound to another context" in err()
+    assert run([*command, "-c", "purpose=wrong", "--local-context", "purpose", "g"]) == 1
+    assert world.calls() == before
+    assert run([*command, "-c", "purpose=wrong", "g"]) == 0
+    assert "already migrated" in err()
 
 
 def test_an_object_that_has_changed(world: World, err: Err) -> None:
@@ -293,6 +309,20 @@ def test_a_target_that_is_gone_is_written_again(world: World) -> None:
     assert opened(world, "x.swx") == b"data"
     assert run([*MOVE, *ENVKMS, "--remove", "x"]) == 0
     assert not Path("x").exists()
+
+
+def test_the_name_of_a_new_journal_reaches_the_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power failure would leave envelopes that nobody knows."""
+    Path("x").write_bytes(script(world))
+    synced, sync = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run([*MOVE, *ENVKMS, "--into", "elsewhere", "x"]) == 0
+    assert synced.index(str(Path.cwd())) < synced.index(str(Path.cwd() / "elsewhere"))
 
 
 def test_elsewhere(world: World) -> None:
@@ -552,6 +582,22 @@ def test_instruction_files_go_with_their_objects(world: World, err: Err, again: 
     assert "in/b.instruction" in left()
     assert run([*given, "--remove", *again]) == 0
     assert left() == ["in/a.instruction", "new/a.swx", "new/b.swx"]
+
+
+def test_an_instruction_file_that_changes_while_it_is_compared(world: World, err: Err) -> None:
+    world.put("x", b"data", instructions=True)
+    assert run([*MOVE, "s3://bucket/x"]) == 0
+
+    def changed(request: Request) -> Any:
+        if request.operation == "DeleteObject" and request.path == "/bucket/x":
+            world.s3.put_object(Bucket="bucket", Key="x.instruction", Body=b"of another program")
+
+    with world.server.fault(changed):
+        assert run([*MOVE, "--remove", "s3://bucket/x"]) == 1
+    told = err()
+    assert "it was removed; its instruction file has changed while it was compared, and was left" in told
+    assert "left alone" not in told
+    assert world.body("x.instruction") == b"of another program"
 
 
 # --- S3 fails at each request

@@ -549,3 +549,19 @@ def test_names_of_fields_in_other_case(world: World, instructions: bool) -> None
     assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
     assert opens("alias/new")
     assert not opens("alias/old")
+
+
+def test_instruction_files_below_a_prefix_go_with_their_objects(world: World, err: Callable[[], str]) -> None:
+    world.put("in/a", DATA, instructions=True)
+    world.put("in/b", DATA)
+    options = ("-k", "alias/old", *C, "-r", "--suffix", "")
+    assert run(["verify", *options, "s3://bucket/in/"]) == 0
+    assert "2 authentic" in err()
+    assert run(["decrypt", *options, "-o", "out", "s3://bucket/in/"]) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a", "b"]
+    assert run(["inspect", "-r", "--suffix", "", "s3://bucket/in/"]) == 0
+    err()
+    assert run(["rewrap", "--to", "alias/new", *options, "s3://bucket/in/"]) == 0
+    assert "2 re-wrapped" in err()
+    # One that is named is no object of its own.
+    assert run(["verify", "-k", "alias/old", *C, "s3://bucket/in/a.instruction"]) == 4

@@ -9,9 +9,8 @@ from sealwax._core.foreign.s3ec.fields import ObjectFields
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.objects import is_object
-from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._core.rewrap import Rewrap, RewrapsObjects
-from sealwax.cli import contents, jobs
+from sealwax.cli import contents
 from sealwax.errors import NotAnEnvelopeError
 
 if TYPE_CHECKING:
@@ -58,8 +57,3 @@ def check(source: contents.Source, rewrap: Rewrap, error: NotAnEnvelopeError) ->
     from sealwax.stores.s3._s3ec import check_object
 
     check_object(cast("ObjectReader", source.file), cast("RewrapsObjects", rewrap))
-
-
-def goes_with_another(job: jobs.FileJob, error: NotAnEnvelopeError) -> bool:
-    """Whether an object below a prefix is an instruction file, which is re-wrapped together with its object."""
-    return job.below and error.foreign is not None and error.foreign.format == INSTRUCTIONS

@@ -65,10 +65,8 @@ def _move(
         raise click.UsageError("--move requires --also, which names the formats that become envelopes")
     if not suffix:
         raise click.UsageError("--move requires a --suffix: an envelope has the name of its original, and the suffix")
-    if into is not None and (
-        into in ("", "-") or (not is_s3(into) and os.path.lexists(into) and not os.path.isdir(into))
-    ):
-        raise click.UsageError(f"--into takes a folder or an s3:// prefix, and '{printable(into)}' is neither")
+    if into is not None:
+        options.refuse_into(into)
     return Move(into, legacy, drop_signature)
 
 

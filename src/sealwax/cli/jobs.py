@@ -64,6 +64,7 @@ class Skip:
 
 _EXCLUDED: Final = Skip("excluded", "excluded by --exclude")
 _IRREGULAR: Final = Skip("not a regular file", "it is not a regular file")
+INSTRUCTIONS: Final = Skip("a file of instructions", "it is the instruction file of another object")
 _WITHIN: Final = Skip("a link within the run", "it is a link, and its target is part of this run")
 _LAB: Final = Skip("the lab in use", "it is the lab in use")
 _MARKER: Final = Skip("a marker of a folder", "it stands for a folder")

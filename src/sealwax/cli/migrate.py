@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sealwax._core import context as ctx
 from sealwax._core import moved, moving
 from sealwax._core.envelope import inspect
 from sealwax._core.foreign.rules import BOTO3_FERNET, ForeignRules
 from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX
+from sealwax._core.format.header import Preamble
 from sealwax._core.moved import Moved
 from sealwax._core.moving import Movable, Original
-from sealwax._core.operations import Binding, seal_from
-from sealwax._core.recognize.s3ec import INSTRUCTIONS
+from sealwax._core.operations import Binding, Split, seal_from
 from sealwax.cli import console, contents, dry, jobs, locations, objects, options, originals, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.move_journal import NAME, MemoryFile, open_journal
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 
 NOT_MOVED: Final = "not migrated before"
 _ENVELOPE: Final = jobs.Skip("already an envelope", "it is already an envelope")
-_INSTRUCTIONS: Final = jobs.Skip("a file of instructions", "it is the instruction file of another object")
 _NOT_RECOGNIZED: Final = jobs.Skip("not recognized", "it is of no encrypted format that is known")
 _REMOVED: Final = jobs.Skip("removed before", "an earlier run has removed it; its envelope is in its place")
-_ANOTHER: Final = "move it away, or write elsewhere with --into"
+_ANOTHER: Final = "move that file away, or write elsewhere with --into"
+_AGAIN: Final = "move that envelope away to migrate it again, or write elsewhere with --into"
 
 
 @click.command()
@@ -86,11 +87,8 @@ def migrate(
     """
     if STREAM in work.sources or not work.sources:
         raise click.UsageError("name files, folders or s3:// places to migrate: a stream has no name and no original")
-    if work.output == STREAM:
-        raise click.UsageError("--into takes a folder or an s3:// prefix, not a stream")
     if work.output is not None:
-        if not locations.is_s3(work.output) and os.path.lexists(work.output) and not os.path.isdir(work.output):
-            raise click.UsageError(f"--into: '{console.shown(work.output)}' is not a folder")
+        options.refuse_into(work.output)
         work = replace(work, output=os.path.join(work.output, ""))
     sealing = Sealing(work, keys, template, lambda keys: _Sealers.of(keys, work, targets))
     todo = jobs.collect(work, output_name=lambda name: name + work.suffix)
@@ -166,12 +164,12 @@ class _Mover:
             if isinstance(original, jobs.Skip):
                 return original
             movable = original.movable
-            if self._is_done(job, source):
-                return {"outcome": "already migrated", "format": movable.format}
-            self._refuse(movable, sealers)
             expected = template.to_expect(job.relpath)
             moving.match(movable, expected, sealers.rules)
             split = moving.split(sealers.binding, moving.to_bind(movable, expected))
+            if self._is_done(job, source, split):
+                return {"outcome": "already migrated", "format": movable.format}
+            self._refuse(movable, sealers)
             if self.work.dry_run:
                 dry.check_output(job, source, job.output, force=False)
                 return _fields("would be migrated", movable)
@@ -196,12 +194,12 @@ class _Mover:
             self._remove_rest(job.source + INSTRUCTION_SUFFIX, known)
             return _REMOVED
         if (known := self._removed_with(job)) and self._remove_rest(job.source, known):
-            return _INSTRUCTIONS
+            return jobs.INSTRUCTIONS
         try:
             return self._remove(job)
         except StoreError:
             if self._removed_with(job):
-                return _INSTRUCTIONS
+                return jobs.INSTRUCTIONS
             raise
 
     def _remove_rest(self, name: str, known: Moved) -> bool:
@@ -217,11 +215,12 @@ class _Mover:
             if isinstance(original, jobs.Skip):
                 return original
             movable = original.movable
-            if not self._is_done(job, source):
-                raise LeftAloneError(NOT_MOVED, "it has no envelope yet; migrate it first, without --remove")
-            self._refuse(movable, sealers)
             expected = template.to_expect(job.relpath)
             moving.match(movable, expected, sealers.rules)
+            split = moving.split(sealers.binding, moving.to_bind(movable, expected))
+            if not self._is_done(job, source, split, removes=True):
+                raise LeftAloneError(NOT_MOVED, "it has no envelope yet; migrate it first, without --remove")
+            self._refuse(movable, sealers)
             if self.work.dry_run:
                 return _fields("would be removed", movable)
             assert job.output is not None
@@ -244,8 +243,6 @@ class _Mover:
             return moving.look(source.binary, sealers.rules) or _ENVELOPE
         except NotAnEnvelopeError as error:
             foreign = error.foreign
-            if job.below and foreign is not None and foreign.format == INSTRUCTIONS:
-                return _INSTRUCTIONS
             if job.below and foreign is None:
                 return _NOT_RECOGNIZED
             if foreign is not None and foreign.format == BOTO3_FERNET:
@@ -268,33 +265,43 @@ class _Mover:
             doing = "migrate it without its signature" if refusal.signature else "read it"
             raise UnsupportedEnvelopeError(f"{refusal.why}; to {doing}, use {allow}")
 
-    def _is_done(self, job: jobs.FileJob, source: contents.Source) -> bool:
-        """Whether the journal and the target say that a source was migrated.
+    def _is_done(self, job: jobs.FileJob, source: contents.Source, split: Split, *, removes: bool = False) -> bool:
+        """Whether the journal and the target say that a source was migrated, and bound to this context.
 
         Raises:
-            LeftAloneError: the target is another file, or the source has changed since.
+            LeftAloneError: the target is another file or has another context, or the source has changed since.
         """
         assert job.output is not None
         there = outcomes.look(job.output)
         if there is None:
             return False
         known = self.journal.find(job.source, job.output)
-        conflict = moved.conflict(known, self._envelope_id(there), originals.mark_of(source), job.output, "the journal")
+        preamble = self._preamble(there)
+        envelope_id = b"" if preamble is None else preamble.envelope_id
+        conflict = moved.conflict(known, envelope_id, originals.mark_of(source), job.output, "the journal")
         if conflict is not None:
             kind = outcomes.CHANGED if conflict.changed else outcomes.IN_THE_WAY
-            raise LeftAloneError(kind, f"{conflict.why}; {_ANOTHER}")
+            advice = "it was not removed" if removes else _AGAIN if conflict.changed else _ANOTHER
+            raise LeftAloneError(kind, f"{conflict.why}; {advice}")
+        kms, local = split
+        if preamble is not None and (preamble.kms_context, preamble.local_pairs) != (ctx.encode(kms), len(local)):
+            why = f"'{console.shown(job.output)}' is bound to another context (`sealwax inspect` shows it)"
+            raise LeftAloneError(outcomes.OTHER_CONTEXT, f"{why}; {'it was not removed' if removes else _AGAIN}")
         return True
 
-    @staticmethod
-    def _envelope_id(there: outcomes.Existing | None) -> bytes:
+    def _envelope_id(self, there: outcomes.Existing | None) -> bytes:
         """Return the id of the envelope at a place; b"" if there is none."""
-        if there is None:
-            return b""
+        preamble = None if there is None else self._preamble(there)
+        return b"" if preamble is None else preamble.envelope_id
+
+    @staticmethod
+    def _preamble(there: outcomes.Existing) -> Preamble | None:
+        """Return what an envelope is bound to, and its id; None if there is something else."""
         try:
             with there.open() as file:
-                return inspect(file).header.preamble.envelope_id
+                return inspect(file).header.preamble
         except HeaderError:
-            return b""
+            return None
 
     def _known(self, job: jobs.FileJob) -> Moved:
         known = None if job.output is None else self.journal.find(job.source, job.output)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from sealwax._core import trusted
 from sealwax._core.files import reported
-from sealwax._core.files.whole import sync
+from sealwax._core.files.whole import sync, sync_folder
 from sealwax._core.moved import WITNESS_BYTES, Moved, MoveMemory
 from sealwax._text import printable
 from sealwax.cli import locations
@@ -113,6 +113,16 @@ class MoveJournal:
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - len(rest))
             if empty:
                 self._append(_HEAD)
+                self._keep_name()
+
+    def _keep_name(self) -> None:
+        """Let a new file's name reach the disk too: without it, nobody knows whose the envelopes are."""
+        with contextlib.suppress(PermissionError):  # one that nobody may list cannot be synced
+            folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sync_folder(folder)
+            finally:
+                os.close(folder)
 
     def find(self, source: str, target: str) -> Moved | None:
         """Return what is known of a source that was moved to a target."""

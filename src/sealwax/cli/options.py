@@ -20,6 +20,7 @@ from sealwax._core.foreign.rules import LEGACY, UNMARKED
 from sealwax._text import printable
 from sealwax.cli import console, layers, settingsfile
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
+from sealwax.cli.locations import is_s3
 from sealwax.cli.settingsfile import MAX_WORKERS, Layer, context_of, is_suffix, local_of
 from sealwax.cli.state import RunState, current
 from sealwax.cli.verbosity import loudness as loudness
@@ -141,13 +142,13 @@ class ContextTemplate:
         from sealwax.fleet._settings import Contexts
 
         # Objects of other formats may be bound to something that differs for each; an envelope's context is a text.
-        patterns = Contexts(bound if relpath is None else self.pairs, suffix="")
+        patterns = Contexts(self.pairs, suffix="")
         return ctx.ContextPatterns(bound, lambda stored: patterns.refusal(stored, relpath or ""))
 
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
     # What works on several formats, or in place, may take every name.
-    if not (is_suffix(value) or (not value and ctx.info_name in ("decrypt", "rewrap", "verify"))):
+    if not (is_suffix(value) or (not value and ctx.info_name in ("decrypt", "inspect", "rewrap", "verify"))):
         raise click.BadParameter(
             f"'{printable(value)}' is not a suffix; it must not be empty or contain '/'", ctx, param
         )
@@ -159,6 +160,13 @@ suffix = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
+
+
+def refuse_into(place: str) -> None:
+    """Refuse a value of --into below which nothing can be written."""
+    is_folder = bool(place) and place != "-" and (not os.path.lexists(place) or os.path.isdir(place))
+    if not (is_s3(place) or is_folder):
+        raise click.UsageError(f"--into takes a folder or an s3:// prefix, and '{printable(place)}' is neither")
 
 
 def workers(what: str) -> Callable[[Command], Command]:

@@ -37,7 +37,11 @@ def remove(job: FileJob, source: contents.Source) -> None:
     _remove_object(job, source.file.etag, source.file.version_id)
     instructions = source.file.instructions()
     if instructions is not None and not remove_instructions(job.source + INSTRUCTION_SUFFIX, _digest(instructions)):
-        raise _changed()
+        raise LeftAloneError(
+            outcomes.CHANGED,
+            "it was removed; its instruction file has changed while it was compared, and was left: look at it, and "
+            "delete it yourself",
+        )
 
 
 def remove_instructions(name: str, digest: str) -> bool:

@@ -110,12 +110,7 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         done = "would be re-wrapped" if work.dry_run else "re-wrapped"
         if job.output is None:
             act = checked if work.dry_run else copied if work.armor else in_place
-            try:
-                done_now = contents.once(job, claimed, act, armor=work.armor)
-            except NotAnEnvelopeError as error:
-                if not client_objects.goes_with_another(job, error):
-                    raise
-                return "instruction files, which go with their objects"
+            done_now = contents.once(job, claimed, act, armor=work.armor)
             if work.dry_run:
                 allowed.append(acls.look(job.source))
             if noting and noting[0].already:

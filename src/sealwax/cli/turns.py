@@ -18,12 +18,13 @@ import click
 from click.globals import pop_context, push_context
 
 from sealwax._core import batch, files
+from sealwax._core.recognize.s3ec import INSTRUCTIONS as INSTRUCTION_FILE
 from sealwax.cli import console, locations, outcomes
-from sealwax.cli.jobs import FileJob, Skip
+from sealwax.cli.jobs import INSTRUCTIONS, FileJob, Skip
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.state import current
 from sealwax.cli.work import STREAM, Work
-from sealwax.errors import KmsError, SealwaxError, is_of_all
+from sealwax.errors import KmsError, NotAnEnvelopeError, SealwaxError, is_of_all
 
 # The main thread does larger files: they are more work than waiting, keep two processors busy by themselves, deserve a
 # progress bar, and can be interrupted at any moment there.
@@ -109,6 +110,12 @@ class Turn:
     size: int | None = None
     over: threading.Event = field(default_factory=threading.Event)
     reported: bool = False
+
+
+def _goes_with_another(job: FileJob, error: Exception) -> bool:
+    """Whether an object below a prefix is an instruction file of the S3 Encryption Client: it goes with its object."""
+    foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
+    return job.below and foreign is not None and foreign.format == INSTRUCTION_FILE
 
 
 class _GivenUpError(Exception):
@@ -278,6 +285,9 @@ class Turns:
         except (SealwaxError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
+            if _goes_with_another(turn.job, error):
+                turn.result = INSTRUCTIONS
+                return
             turn.error = error
             if is_of_all(error):
                 self._over.set()

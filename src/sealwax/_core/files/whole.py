@@ -49,7 +49,8 @@ def sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _sync_folder(folder: int) -> None:
+def sync_folder(folder: int) -> None:
+    """Write the names in an open folder through to the disk, as far as its file system can."""
     try:
         descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     except PermissionError:
@@ -285,7 +286,7 @@ class WholeFile:
             with reported("writing", self.path):
                 self._move_into_place(self._temporary)
                 assert self._folder is not None
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
 
     def _link(self, source: str, target: str) -> None:
         # If a link has just appeared here, the link itself gets the second name.
