@@ -187,7 +187,8 @@ def test_nothing_is_overwritten(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", *GIVEN, "x.esdk"]) == 0
 
 
-def test_a_folder_again_and_after_changes(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("lab")
+def test_a_folder_again_and_after_changes(capfd: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     for name, size in (("a", 10), ("b", 5000), ("c", 100_000)):
         Path("in", name).write_bytes(DATA[:size])
@@ -216,10 +217,10 @@ def test_a_folder_again_and_after_changes(lab: Lab, capfd: pytest.CaptureFixture
     assert again("--update")[1] == {"encrypted": 1, "incomplete": 1, "with an existing output": 1}
     assert Path("out/c.esdk").read_bytes() == b"mine"
     assert run(["encrypt", "-r", *GIVEN, "-o", "out", "in"]) == 0
-    assert lab is not None
 
 
-def test_below_one_folder(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("lab")
+def test_below_one_folder(capfd: pytest.CaptureFixture[str]) -> None:
     """The names of messages that are there are skipped, and not reported."""
     Path("in").mkdir()
     Path("in/a").write_bytes(b"data")
@@ -229,7 +230,6 @@ def test_below_one_folder(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     Path("in/b.esdk").write_bytes(b"no message")
     assert run([*AS_ESDK, "-r", "in"]) == 8
     assert "b.esdk" in capfd.readouterr().err
-    assert lab is not None
 
 
 def test_one_data_key_for_many(lab: Lab) -> None:
@@ -280,7 +280,8 @@ def test_mixed_folders(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     assert "out/b.esdk" in capfd.readouterr().out
 
 
-def test_objects_in_s3(lab: Lab, s3: StrictS3, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("lab")
+def test_objects_in_s3(s3: StrictS3, capfd: pytest.CaptureFixture[str]) -> None:
     Path("x").write_bytes(DATA)
     assert run([*AS_ESDK, "x", "-o", "s3://bucket/x.esdk"]) == 0
     assert run([*AS_ESDK, "x", "-o", "s3://bucket/x.esdk"]) == 1
@@ -298,7 +299,6 @@ def test_objects_in_s3(lab: Lab, s3: StrictS3, capfd: pytest.CaptureFixture[str]
     client.put_object(Bucket="bucket", Key="y.esdk", Body=body[:-1])
     assert run(["decrypt", *GIVEN, "-r", "s3://bucket/", "-o", "all"]) == 8
     assert [path.name for path in Path("all").iterdir()] == ["x"]
-    assert lab is not None
 
 
 def test_inspect_tells(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

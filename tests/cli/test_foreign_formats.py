@@ -455,7 +455,8 @@ def test_a_fleet_counts_formats(lab: Lab, capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr().out.count("foreign: ") == 15
 
 
-def test_a_fleet_in_s3_counts_formats(lab: Lab, s3: StrictS3, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("lab")
+def test_a_fleet_in_s3_counts_formats(s3: StrictS3, capfd: pytest.CaptureFixture[str]) -> None:
     client = s3.client()
     client.put_object(Bucket="bucket", Key="a", Body=samples.NOISE, Metadata=samples.s3ec(3, samples.aws_blob()))
     client.put_object(Bucket="bucket", Key="b", Body=samples.esdk(("aws-kms", samples.ARN)))
@@ -468,4 +469,3 @@ def test_a_fleet_in_s3_counts_formats(lab: Lab, s3: StrictS3, capfd: pytest.Capt
         assert run([verb, *_arguments(verb), "s3://bucket/a"]) == (6 if read else 4)
         expected = "does not store 'purpose'" if read else "it is an object of the S3 Encryption Client, V3"
         assert expected in capfd.readouterr().err
-    assert lab is not None

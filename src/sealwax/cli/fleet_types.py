@@ -33,7 +33,7 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
         names = tuple(str(value).split(","))
         for name in names:
             if name not in FAMILIES:
-                self.fail(f"'{printable(name)}' is none of {', '.join(FAMILIES)}", param, ctx)
+                self.fail(f"'{printable(name)}' is not one of {', '.join(FAMILIES)}", param, ctx)
         return names
 
 

@@ -218,8 +218,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """
         A newer release of sealwax wrote it.
             Update sealwax: pip install --upgrade sealwax; sealwax --version shows which one runs.
-        It is a message of the AWS Encryption SDK whose suite does not commit to its data key.
-            If you trust whoever wrote it, add --allow-legacy with the name in the message.
+        Another program wrote it in a format that does not commit to its data key, or with a signature.
+            Read it with --allow-legacy and the name in the message; migrate a signed one with --drop-signature.
         The version or suite byte was overwritten.
             Restore the file from a backup.
         """,
