@@ -291,6 +291,13 @@ def test_suffix_force_quiet_and_places(shell: Shell) -> None:
         $ sealwax encrypt -k alias/demo -c purpose=backup -o missing/a.swx a
         [1] No such file or directory
         $ test ! -e missing
+        $ sealwax encrypt -k alias/demo -c purpose=backup a new.swx
+        [8] No such file or directory; each name is an input: to write elsewhere, use -o
+        $ sealwax decrypt -k alias/demo -c purpose=backup a.swx new
+        [8] No such file or directory; each name is an input: to write elsewhere, use -o
+        $ sealwax encrypt --force -k alias/demo -c purpose=backup -o d a none 2>&1 | grep -c 'is an input'
+        [1] 0
+        $ rm a.swx
         $ sealwax encrypt -v -k alias/demo -c purpose=backup a
         [0] a: encrypted -> a.swx
         $ sealwax inspect --json - < a.swx

@@ -185,6 +185,9 @@ def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[st
             os.stat(source)
         except OSError as error:  # before its name is checked
             why = f"opening '{console.shown(source)}' failed: {disk.reason(error)}"
+            typed_like_cp = len(work.sources) == 2 and source == work.sources[1] and work.output is None
+            if typed_like_cp and output_name is not None and isinstance(error, FileNotFoundError):
+                why += f"; each name is an input: to write elsewhere, use {current().elsewhere}"
             if work.of_envelopes:
                 return FileJob(source, None, None, problem=FileError(why))
             job = _job(work, source, os.path.basename(source), None, into_folder, output_name)
