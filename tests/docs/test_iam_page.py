@@ -16,11 +16,15 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax._core.rewrap import replace_file, rewrap_value
+from sealwax.cli import run
 from sealwax.fleet import aws_lambda
 from sealwax.lab import Lab
 from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, principal
 from sealwax.records import MemoryKeys, Records
 from tests.docs.blocks import ROOT, blocks_of
+from tests.foreign import objects, scripts
+from tests.foreign.objects import C, World
+from tests.s3 import Request as S3Request
 
 # One operation may need two permissions.
 ACTIONS: Final = {
@@ -66,7 +70,7 @@ def session(tmp_path: Path) -> Iterator[Recording]:
 def rows() -> dict[str, tuple[set[str], set[str]]]:
     """Return, for each row, the calls it is about and the actions it names."""
     found: dict[str, tuple[set[str], set[str]]] = {}
-    text = (ROOT / "docs/reference/iam.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/iam.md").read_text(encoding="utf-8").partition("For [records]")[0]
     for calls, _, actions in re.findall(r"^\| (`.*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE):
         found[calls] = (set(re.findall(r"`(.*?)`", calls)), set(re.findall(r"kms:\w+", actions)))
     return found
@@ -229,6 +233,7 @@ def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tm
     place, plan = tmp_path / "a.swx", tmp_path / "plan"
     place.write_bytes(one.encrypt(b"data", context=CONTEXT))
     far = session.lab.create_key(region="eu-west-1")["Arn"]
+    move = fleet.Move(allow_legacy=["envkms01"])
 
     def rotate() -> None:
         environment = {
@@ -259,6 +264,10 @@ def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tm
         ("", lambda: make("alias/two", far, reencrypt=True)),
         ("run, re-encrypting", lambda: fleet.run(plan, session=session)),
         ("verify of what was re-encrypted", lambda: fleet.verify(plan, session=session)),
+        ("", lambda: place.write_bytes(scripts.envkms(session.lab, "alias/one", b"data", CONTEXT))),
+        ("", lambda: make("alias/two", "alias/three", also=["envkms01"], move=move)),
+        ("run, moving", lambda: fleet.run(plan, session=session)),
+        ("verify of what was moved", lambda: fleet.verify(plan, session=session)),
     ]
     for name, call in calls:
         session.operations.clear()
@@ -273,6 +282,120 @@ def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tm
             assert asked == page.pop(name), name
     # tests/spark looks at those of Spark.
     assert page.keys() == {"status, problems", "spark.scan", "spark.rewrap"}
+
+
+KEYS_ON_THE_PAGE: Final = {
+    "": "",
+    "the key": "old",
+    "the old key": "old",
+    "the new key": "new",
+    "a key of `-k`": "old",
+    "the first key of `-k`": "old",
+    "a key of `--to`": "new",
+    "the first key of `--to`": "new",
+    "each further one": "further",
+}
+Pairs = set[tuple[str, str]]
+
+
+def rows_of_commands() -> dict[str, tuple[Pairs, set[str]]]:
+    """Return, for each command, the KMS actions that the page names, each with a key, and those of S3."""
+    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    table = text.partition("| Command | Actions of KMS ")[2].partition("\n\n")[0]
+    found: dict[str, tuple[Pairs, set[str]]] = {}
+    for command, kms, s3 in re.findall(r"^\| `(.*?)`.*? \| (.*?) \| (.*?) \|$", table, re.MULTILINE):
+        # "the same" is what the command has without its last option.
+        above = found.get(command.rpartition(" --")[0], (set(), set()))
+        pairs = re.findall(r"(kms:\w+)(?: on ([^;]+))?", kms)
+        of_kms = {(action, KEYS_ON_THE_PAGE[key]) for action, key in pairs}
+        of_s3 = set(re.findall(r"s3:\w+", s3))
+        found[command] = (
+            of_kms | (above[0] if kms.startswith("the same") else set()),
+            of_s3 | (above[1] if s3.startswith("the same") else set()),
+        )
+    return found
+
+
+def kms_actions(record: dict[str, Any], keys: dict[str, str]) -> Pairs:
+    """Return the actions that a call of KMS needs, each with the key that it is on."""
+    given = record.get("requestParameters") or {}
+    if record["eventName"] == "ReEncrypt":
+        return {("kms:ReEncryptFrom", keys[given["sourceKeyId"]]), ("kms:ReEncryptTo", keys[given["destinationKeyId"]])}
+    on = "" if record["eventName"] == "ListAliases" else keys[given["keyId"]]
+    return {(f"kms:{record['eventName']}", on)}
+
+
+def s3_actions(request: S3Request) -> set[str]:
+    """Return the actions that a request to S3 needs."""
+    read = "Version" if "versionId" in request.query else ""
+    source = "Version" if "versionId=" in request.headers.get("x-amz-copy-source", "") else ""
+    return {
+        "ListObjectsV2": {"s3:ListBucket"},
+        "ListObjectVersions": {"s3:ListBucketVersions"},
+        "GetObject": {f"s3:GetObject{read}"},
+        # Without s3:ListBucket, S3 answers "denied" for what is not there.
+        "HeadObject": {"s3:ListBucket" if request.status == 404 else f"s3:GetObject{read}"},
+        "PutObject": {"s3:PutObject"},
+        "PutObjectCopy": {
+            "s3:PutObject",
+            "s3:PutObjectTagging",
+            f"s3:GetObject{source}",
+            f"s3:GetObject{source}Tagging",
+        },
+        "GetObjectTagging": {f"s3:GetObject{read}Tagging"},
+        # With If-Match, S3 wants s3:GetObject as well.
+        "DeleteObject": {"s3:DeleteObject", "s3:GetObject"},
+        "GetBucketOwnershipControls": {"s3:GetBucketOwnershipControls"},
+        "GetObjectAcl": {"s3:GetObjectAcl"},
+    }[request.operation]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.chdir(tmp_path)
+    with objects.opened(tmp_path) as world:
+        for name, value in world.server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SEALWAX_LAB", str(world.lab.path))
+        yield world
+
+
+def test_each_command_asks_for_what_the_page_says(world: World) -> None:
+    keys = {"alias/old": "old", world.old: "old", "alias/new": "new", world.new: "new"}
+    keys["alias/further"] = keys[world.lab.create_key(alias="further")["Arn"]] = "further"
+    to = ("-k", "alias/old", "--to", "alias/new", *C)
+    migrate = ("migrate", *to, "--to", "alias/further", "s3://bucket/x")
+    encrypt = ("encrypt", "--as", "esdk", "-k", "alias/old", "-k", "alias/further", *C, "-o", "s3://bucket/m", "file")
+    rewrap = ("rewrap", *to, "s3://bucket/x")
+    retire = ("keys", "retire", "alias/old", "--scan", "s3://bucket/")
+    # Before which of them a new object is put there.
+    commands: list[tuple[bool, str, tuple[str, ...]]] = [
+        (False, "sealwax encrypt --as esdk", encrypt),
+        (True, "sealwax migrate", migrate),
+        (False, "sealwax migrate --remove", (*migrate, "--remove")),
+        (True, "sealwax rewrap", rewrap),
+        (False, "sealwax rewrap", rewrap),
+        (True, "sealwax rewrap --verify", (*rewrap, "--verify")),
+        (True, "sealwax keys retire", retire),
+        (False, "sealwax keys retire --ask-kms", (*retire, "--ask-kms")),
+        (False, "sealwax keys retire --versions", (*retire, "--versions")),
+    ]
+    Path("file").write_bytes(b"data")
+    page = rows_of_commands()
+    asked: dict[str, tuple[Pairs, set[str]]] = {name: (set(), set()) for _, name, _ in commands}
+    for versioned in (False, True):
+        world.begin(versioned=versioned)
+        for is_new, name, command in commands:
+            if is_new:
+                world.put("x", b"data")
+            world.server.forget()
+            before = len(world.calls())
+            assert run([*command]) == (3 if "retire" in name else 0), name
+            for event in list(world.lab.trail.events())[before:]:
+                asked[name][0].update(kms_actions(dict(event.record), keys))
+            for request in world.server.requests:
+                asked[name][1].update(s3_actions(request))
+    assert asked == page
 
 
 def test_the_page_has_a_row_for_every_method() -> None:

@@ -80,10 +80,11 @@ def migrate(
 
     Reads messages of the AWS Encryption SDK, objects of the S3 Encryption Client, ENVKMS01 files and, with --format,
     the file of the boto3 guide. NAME becomes NAME.swx next to it, or below --into, and NAME stays. Other files are left
-    alone. -k names the KMS keys that may decrypt, and needs kms:Decrypt; --to needs kms:GenerateDataKey.
+    alone. -k names the KMS keys that may decrypt, and needs kms:Decrypt; --to needs kms:GenerateDataKey, and
+    kms:Encrypt for each further key.
 
     Run the same command again to resume: what the journal knows is skipped. Later, --remove removes the originals; it
-    needs kms:Decrypt on both keys.
+    needs kms:Decrypt on both keys, and in S3 s3:DeleteObject.
     """
     if STREAM in work.sources or not work.sources:
         raise click.UsageError("name files, folders or s3:// places to migrate: a stream has no name and no original")

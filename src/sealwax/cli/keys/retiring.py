@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Ask KMS about objects of the S3 Encryption Client, which name no key (kms:ReEncryptFrom, kms:ReEncryptTo).",
 )
-@click.option("--versions", is_flag=True, help="Also scan old versions of S3 objects (s3:ListBucketVersions).")
+@click.option(
+    "--versions",
+    is_flag=True,
+    help="Also scan old versions of S3 objects (s3:ListBucketVersions, s3:GetObjectVersion).",
+)
 @click.option("--apply", is_flag=True, help="Take the next step; without it, only report.")
 @click.option(
     "--delete-after",
