@@ -79,8 +79,9 @@ def migrate(
     """Decrypt what other programs encrypted with KMS, and encrypt it as envelopes.
 
     Reads messages of the AWS Encryption SDK, objects of the S3 Encryption Client, ENVKMS01 files and, with --format,
-    the file of the boto3 guide. NAME becomes NAME.swx next to it, or below --into, and NAME stays. Other files are left
-    alone. -k names the KMS keys that may decrypt, and needs kms:Decrypt; --to needs kms:GenerateDataKey, and
+    the file of the boto3 guide. NAME becomes NAME.swx next to it, or below --into, and NAME stays. With -r, envelopes
+    and files of no known format are skipped; files of another known format, such as sops, fail: leave them out with
+    --exclude. -k names the KMS keys that may decrypt, and needs kms:Decrypt; --to needs kms:GenerateDataKey, and
     kms:Encrypt for each further key.
 
     Run the same command again to resume: what the journal knows is skipped. Later, --remove removes the originals; it
