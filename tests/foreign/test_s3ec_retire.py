@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from sealwax.cli import run
 from tests.foreign import s3ec
 from tests.foreign.objects import CONTEXT, C, World
+from tests.stores import test_inventory as inventories
 
 pytestmark = pytest.mark.slow
 
 DATA = os.urandom(1000)
+OBJECTS = 5
 RETIRE = ("keys", "retire", "alias/old", "--scan", "s3://bucket/")
 
 
@@ -25,6 +28,15 @@ def report(capfd: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[
     status = run([*RETIRE, "--json", *options])
     found: dict[str, Any] = json.loads(capfd.readouterr().out)
     return status, found
+
+
+def sent_by(world: World, *command: str) -> Counter[str]:
+    """Return what a command sends to S3 about the bucket and its objects, and how often it calls ReEncrypt."""
+    world.server.forget()
+    calls = len(world.calls())
+    assert run([*command]) in (0, 3)
+    asked = Counter(request.operation for request in world.server.requests if request.path.startswith("/bucket"))
+    return asked + Counter(call for call in world.calls()[calls:] if call == "ReEncrypt")
 
 
 @pytest.mark.parametrize(
@@ -97,3 +109,38 @@ def test_old_versions_of_envelopes(capfd: pytest.CaptureFixture[str], err: Calla
     assert "?versionId=" in found["examples"][0]["name"]
     assert run(["keys", "retire", "alias/old", "--scan", ".", "--versions"]) == 2
     assert "--versions is for S3" in err()
+
+
+@pytest.mark.parametrize("inventory", [False, True])
+def test_what_a_plan_and_its_verification_send(world: World, inventory: bool) -> None:
+    """The page about these objects has the costs."""
+    for at in range(OBJECTS):
+        world.put(f"o/{at}", DATA)
+    where = "s3://bucket/"
+    each = {"ListObjectsV2": 1, "GetObject": OBJECTS}
+    if inventory:
+        listed = [{**inventories.rows()[0], "Key": f"o/{at}"} for at in range(OBJECTS)]
+        inventories.publish(world.server, "CSV", inventories.as_csv(listed))
+        where = inventories.WHERE
+        each = {"GetObject": 2 * OBJECTS}
+    plan = ("plan", "--also", "s3ec", "--from", "alias/old", "--to", "alias/new", *C, "-o", "plan", where)
+    assert sent_by(world, "fleet", *plan) == {**each, "GetBucketOwnershipControls": 1}
+    assert sent_by(world, "fleet", "run", "--apply", "plan") == {
+        "GetObject": 2 * OBJECTS,
+        "PutObjectCopy": OBJECTS,
+        "HeadObject": OBJECTS,
+        "ListObjectVersions": OBJECTS,
+        "ReEncrypt": OBJECTS,
+    }
+    assert sent_by(world, "fleet", "verify", "plan") == each
+
+
+def test_what_questions_to_kms_send(world: World) -> None:
+    for at in range(OBJECTS):
+        world.put(f"o/{at}", DATA)
+    once = {"ListObjectsV2": 1, "GetObject": OBJECTS, "ReEncrypt": OBJECTS}
+    assert sent_by(world, *RETIRE, "--ask-kms") == once
+    for at in range(OBJECTS):
+        assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", *C, f"s3://bucket/o/{at}"]) == 0
+    both = {"ListObjectsV2": 1, "ListObjectVersions": 1, "GetObject": 2 * OBJECTS, "ReEncrypt": 2 * OBJECTS}
+    assert sent_by(world, *RETIRE, "--ask-kms", "--versions") == both

@@ -13,6 +13,8 @@ import pytest
 import sealwax
 from sealwax._core.cache import CachingKeyring
 from sealwax.cli import run
+from sealwax.fleet import _asked
+from sealwax.kms import _keyring
 from sealwax.stores.s3 import S3Store
 from tests.foreign.objects import CONTEXT, ROOT, C, World
 from tests.s3 import Answer, Fault, Request, error
@@ -506,8 +508,17 @@ def test_the_costs_on_the_page() -> None:
         ("| 2 GET, 1 COPY, 1 HEAD |", 3 * get_or_head + copy_or_list),
         ("| 1 ReEncrypt |", kms),
         ("| 1 LIST |", copy_or_list),
+        ("| `fleet verify`, planned from an inventory (from a listing: 1 GET) | 2 GET |", 2 * get_or_head),
+        ("| `keys retire --ask-kms`: S3 | 1 GET |", get_or_head),
+        ("| 1 ReEncrypt for each distinct wrapped key |", kms),
+        ("| 1 GET, 1 ReEncrypt |", get_or_head + kms),
     ):
         assert f"{words} {round(objects * price):,} |" in page, words
+    prices = f"PUT, COPY and LIST {copy_or_list * 1000:g} USD and GET and HEAD {get_or_head * 1000:g} USD for 1,000"
+    assert f"({prices}, KMS {kms * 10_000:g} USD for 10,000)" in page
+    assert 1 < objects / 1000 * copy_or_list < 2
+    assert f"last {_asked._REMEMBERED:,} answers" in page
+    assert f"at most {_keyring._ASKED_PER_SECOND:,.0f} times" in page
     assert f"takes {objects / 1000 / 3600:.0f} hours" in page
 
 
