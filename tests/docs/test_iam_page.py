@@ -293,14 +293,14 @@ KEYS_ON_THE_PAGE: Final = {
     "the first key of `-k`": "old",
     "a key of `--to`": "new",
     "the first key of `--to`": "new",
-    "each further one": "further",
+    "each additional one": "further",
 }
 Pairs = set[tuple[str, str]]
 
 
 def rows_of_commands() -> dict[str, tuple[Pairs, set[str]]]:
     """Return, for each command, the KMS actions that the page names, each with a key, and those of S3."""
-    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/iam.md").read_text(encoding="utf-8")
     table = text.partition("| Command | Actions of KMS ")[2].partition("\n\n")[0]
     found: dict[str, tuple[Pairs, set[str]]] = {}
     for command, kms, s3 in re.findall(r"^\| `(.*?)`.*? \| (.*?) \| (.*?) \|$", table, re.MULTILINE):
