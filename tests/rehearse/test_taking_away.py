@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from sealwax._rehearse.plan import TAG
 from sealwax._rehearse.run import clean_up
 from sealwax._rehearse.state import Folder
-from sealwax._rehearse.world import make, take_away
+from sealwax._rehearse.world import completed, make, take_away
 from tests.rehearse.account import ACCOUNT, REGIONS, Account, Call
 from tests.rehearse.conftest import EMPTY, QUIET, Reached, run, world
 
@@ -75,6 +76,21 @@ def test_a_signal_waits_for_what_is_being_made(operation: str, aws: Account) -> 
     aws.before = interrupt
     assert run("--apply", "-q") == 130
     assert aws.left() == EMPTY
+
+
+def test_a_signal_in_the_start_of_a_thread_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, made = threading.Thread.start, list[int]()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        completed(lambda: made.append(1))
+    time.sleep(0.1)
+    assert made == []
 
 
 @pytest.mark.parametrize("operation", ["CreateKey", "ReplicateKey", "CreateAlias"])

@@ -89,6 +89,8 @@ def settled(
 def completed(call: Callable[[], T]) -> T:
     """Return what a call returns. A signal waits for it, so that nothing is made after it was taken away."""
     with ThreadPoolExecutor(1) as pool:
+        # The pool does not wait for a thread in whose start the signal came: what makes something needs one that runs.
+        pool.submit(int).result()
         return pool.submit(call).result()
 
 
