@@ -25,6 +25,11 @@ from sealwax.errors import HeaderError, PayloadError, UnsupportedEnvelopeError
 
 KEY: Final = bytes(range(32))
 _NEW: Final = b"another wrapped key"
+_OF_VERSIONS: Final = (
+    {"x-amz-key", "x-amz-m"},
+    {"x-amz-key-v2", "x-amz-iv", "x-amz-matdesc", "x-amz-wrap-alg", "x-amz-cek-alg", "x-amz-tag-len"},
+    {"x-amz-3", "x-amz-w", "x-amz-t"},
+)
 _ARN: Final = "arn:aws:kms:us-east-1:111122223333:key/0a0a0a0a-0000-4000-8000-00000000000a"
 
 
@@ -63,6 +68,8 @@ def _wrapped(instructions: bytes) -> None:
     except HeaderError:
         return
     assert blob
+    names = {name.lower() for name in json.loads(instructions)}
+    assert [bool(names & fields) for fields in _OF_VERSIONS].count(True) == 1, "the fields of more than one version"
     assert all(isinstance(value, str) for value in context.values())
 
 

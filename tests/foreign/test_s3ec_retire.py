@@ -90,6 +90,22 @@ def test_what_kms_does_not_tell_refuses(world: World, capfd: pytest.CaptureFixtu
     assert json.loads(capfd.readouterr().out)["unknown"] == 1
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_file_of_two_versions_clears_no_key(world: World, capfd: pytest.CaptureFixture[str], version: int) -> None:
+    """Which of its wrapped keys is used depends on the reader: one under another key does not clear this one."""
+    old = world.make(DATA, version=2, instructions=True).instructions or {}
+    beside = {1: {"x-amz-key": old["x-amz-key-v2"]}, 2: old, 3: {"x-amz-m": old["x-amz-matdesc"]}}[version]
+    made = s3ec.make(world.kms, world.new, DATA, CONTEXT, version=3, instructions=True)
+    assert made.instructions is not None
+    made.instructions |= beside
+    made.put(world.s3, "x")
+    world.s3.delete_object(Bucket="bucket", Key="x")
+    calls = len(world.calls())
+    status, found = report(capfd, "--ask-kms")
+    assert (status, found["under"], found["unknown"]) == (3, 0, 1)
+    assert "ReEncrypt" not in world.calls()[calls:]
+
+
 def test_old_versions_that_were_not_looked_at_are_told(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     world.s3.put_object(Bucket="bucket", Key="plain", Body=b"text")
     assert run([*RETIRE]) == 0

@@ -15,10 +15,9 @@ into memory, and keeps copies of the key that cannot be wiped.
 from __future__ import annotations
 
 import binascii
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, padding
@@ -26,12 +25,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBody, decryptor_of
+from sealwax._core.foreign.json_text import object_in, texts_of
 from sealwax._core.foreign.passes import Body
 from sealwax._core.foreign.rules import BOTO3_FERNET, ENVKMS, ENVKMS_MAGIC, LONGEST_BLOB
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers
 from sealwax._core.keyring import DataKey, wipe
-from sealwax._text import printable
 from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
 
 _MAX_CONTEXT_BYTES: Final = 1 << 16
@@ -121,33 +120,13 @@ def _sized(read: Callable[[int], bytes], length: bytes, most: int, what: str) ->
 
 
 def _context(text: bytes) -> dict[str, str]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise DamagedHeaderError("the file's context has a name twice, a contradiction")
-        return dict(pairs)
-
-    try:
-        context = json.loads(text.decode() or "{}", object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        raise DamagedHeaderError("the file's context is not JSON") from None
-    if context is None:
+    if not text or text.strip() == b"null":
         return {}
-    if not isinstance(context, dict):
-        raise DamagedHeaderError("the file's context is not a JSON object")
-    for name, value in context.items():
-        if not isinstance(value, str):
-            raise DamagedHeaderError(f"the pair '{printable(name[:100])}' of the file's context is not text")
-        if not _is_unicode(name + value):
-            raise DamagedHeaderError(f"the pair '{printable(name[:100])}' of the file's context is not valid Unicode")
-    return context
+    return texts_of(object_in(text, "the file's context", _damaged), "the file's context", _damaged)
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
-        return False
-    return True
+def _damaged(what: str) -> NoReturn:
+    raise DamagedHeaderError(what)
 
 
 class OpenScript:

@@ -11,8 +11,9 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
+from sealwax._core.foreign.json_text import object_in, texts_of
 from sealwax._core.foreign.rules import LONGEST_BLOB
 from sealwax._text import printable
 from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
@@ -41,12 +42,28 @@ _V2: Final = frozenset(
     ("x-amz-key-v2", "x-amz-iv", "x-amz-matdesc", "x-amz-wrap-alg", "x-amz-cek-alg", "x-amz-tag-len")
 )
 _V3_OF_OBJECT: Final = frozenset(("x-amz-c", "x-amz-d", "x-amz-i"))
-_V3_OF_KEY: Final = frozenset(("x-amz-3", "x-amz-w", "x-amz-t", "x-amz-m"))
+_MATERIALS: Final = "x-amz-m"  # of data keys that KMS did not wrap
+_V3_OF_KEY: Final = frozenset(("x-amz-3", "x-amz-w", "x-amz-t", _MATERIALS))
 _V3: Final = _V3_OF_OBJECT | _V3_OF_KEY
 _V1: Final = "x-amz-key"
 # What these clients note beside the fields.
 _BESIDE: Final = frozenset(("x-amz-unencrypted-content-length", "x-amz-unencrypted-content-md5", INSTRUCTION_MARK))
 _ALL: Final = _V2 | _V3 | {_V1}
+
+
+class _KeyFields(NamedTuple):
+    """The fields about a wrapped key, and how KMS may have wrapped it."""
+
+    blob: str
+    wrapping: str
+    context: str
+    wrappings: tuple[str, ...]
+
+
+_KEY_FIELDS: Final = {
+    2: _KeyFields("x-amz-key-v2", "x-amz-wrap-alg", "x-amz-matdesc", (_WITH_CONTEXT, _OLD_WRAPPING)),
+    3: _KeyFields("x-amz-3", "x-amz-w", "x-amz-t", (_V3_WITH_CONTEXT,)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +157,12 @@ def object_fields(metadata: Mapping[str, str], instructions: bytes | None = None
     if instructions is not None:
         _check_places(own, there)
     fields = {**own, **there}
-    if _V1 in fields:
-        raise UnsupportedEnvelopeError(
-            "the object is of version 1 of the S3 Encryption Client's format, which is not read; read it with that "
-            "client, and encrypt it again"
-        )
-    is_2, is_3 = bool(fields.keys() & _V2), bool(fields.keys() & _V3)
-    if is_2 and is_3:
-        _contradiction("the fields of versions 2 and 3")
-    if not is_2 and not is_3:
+    version = _version(fields)
+    if version is None:
         raise NotAnEnvelopeError("the object has no metadata of the S3 Encryption Client")
     if instructions is None and needs_instructions(own):
-        _damaged(f"the object lacks the field '{'x-amz-key-v2' if is_2 else 'x-amz-3'}', and has no instruction file")
-    return (_version_2 if is_2 else _version_3)(fields, instructions is not None)
+        _damaged(f"the object lacks the field '{_KEY_FIELDS[version].blob}', and has no instruction file")
+    return (_version_2 if version == 2 else _version_3)(fields, instructions is not None)
 
 
 def merged(fields: Mapping[str, str], changed: Mapping[str, str]) -> dict[str, str]:
@@ -172,10 +182,12 @@ def instruction_fields(content: bytes) -> dict[str, str]:
     Raises:
         DamagedHeaderError: it is not a JSON object of this format's fields.
     """
-    pairs = _json("the instruction file", _decoded("the instruction file", content))
+    if len(content) > MAX_INSTRUCTION_BYTES:
+        _damaged("the instruction file is longer than 64 KiB")
+    pairs = object_in(content, "the instruction file", _damaged)
     for name in pairs:
         if name.lower() not in _ALL | _BESIDE:
-            _damaged(f"the instruction file has the field '{printable(name[:100])}', which is none of this format's")
+            _damaged(f"the instruction file has the field '{printable(name[:100])}', which this format does not have")
     fields = _fields(pairs)
     if found := sorted(fields.keys() & _V3_OF_OBJECT):
         _contradiction(f"'{found[0]}' in its instruction file, where the format never puts it")
@@ -189,16 +201,29 @@ def wrapped_in(instructions: bytes) -> tuple[bytes, dict[str, str]]:
         HeaderError: it is not as it should be, or KMS did not wrap the key.
     """
     fields = instruction_fields(instructions)
-    blob, wrapping, context = ("x-amz-key-v2", "x-amz-wrap-alg", "x-amz-matdesc")
-    if "x-amz-3" in fields:
-        blob, wrapping, context = ("x-amz-3", "x-amz-w", "x-amz-t")
-    if _need(fields, wrapping) not in (_WITH_CONTEXT, _OLD_WRAPPING, _V3_WITH_CONTEXT):
-        _other_wrapping(fields[wrapping])
-    return _blob(fields, blob), _context(fields, context)
+    version = _version(fields)
+    if version is None:
+        _damaged("the instruction file has no wrapped key")
+    _wrapping(fields, version)
+    names = _KEY_FIELDS[version]
+    return _blob(fields, names.blob), _context(fields, names.context)
+
+
+def _version(fields: Mapping[str, str]) -> int | None:
+    """Return which version's fields these are, 2 or 3, once they are of one version; None if they are of none."""
+    if _V1 in fields:
+        raise UnsupportedEnvelopeError(
+            "the object is of version 1 of the S3 Encryption Client's format, which is not read; read it with that "
+            "client, and encrypt it again"
+        )
+    is_2, is_3 = bool(fields.keys() & _V2), bool(fields.keys() & _V3)
+    if is_2 and is_3:
+        _contradiction("the fields of versions 2 and 3")
+    return 2 if is_2 else 3 if is_3 else None
 
 
 def _check_places(own: Mapping[str, str], there: Mapping[str, str]) -> None:
-    """Refuse fields in the metadata that belong into the instruction file, or are there already."""
+    """Refuse fields in the metadata that belong in the instruction file, or are there already."""
     wrong = own.keys() & (_V2 | _V3_OF_KEY | {_V1})
     if wrong:
         _contradiction(f"'{min(wrong)}' in its metadata beside an instruction file")
@@ -227,12 +252,10 @@ def _fields(given: Mapping[str, object]) -> dict[str, str]:
 
 
 def _version_2(fields: Mapping[str, str], in_instructions: bool) -> ObjectFields:
-    cipher, wrapping = _need(fields, "x-amz-cek-alg"), _need(fields, "x-amz-wrap-alg")
+    names, cipher = _KEY_FIELDS[2], _need(fields, "x-amz-cek-alg")
     if cipher not in (GCM, CBC):
         raise UnsupportedEnvelopeError(f"the object's cipher, '{printable(cipher[:100])}', is unknown")
-    if wrapping not in (_WITH_CONTEXT, _OLD_WRAPPING):
-        _other_wrapping(wrapping)
-    context = _context(fields, "x-amz-matdesc")
+    wrapping, context = _wrapping(fields, 2), _context(fields, names.context)
     if wrapping == _WITH_CONTEXT or CEK_ALGORITHM in context:
         _check_bound(context, cipher)
     if fields.get("x-amz-tag-len") != ("128" if cipher == GCM else None):
@@ -241,38 +264,46 @@ def _version_2(fields: Mapping[str, str], in_instructions: bool) -> ObjectFields
         version=2,
         cipher=cipher,
         wrapping=wrapping,
-        wrapped_key=_blob(fields, "x-amz-key-v2"),
+        wrapped_key=_blob(fields, names.blob),
         context=context,
         nonce=_bytes(fields, "x-amz-iv", _GCM_IV_BYTES if cipher == GCM else _CBC_IV_BYTES),
         message_id=b"",
         commitment=b"",
-        key_field="x-amz-key-v2",
-        context_field="x-amz-matdesc",
+        key_field=names.blob,
+        context_field=names.context,
         in_instructions=in_instructions,
     )
 
 
 def _version_3(fields: Mapping[str, str], in_instructions: bool) -> ObjectFields:
-    cipher, wrapping = _need(fields, "x-amz-c"), _need(fields, "x-amz-w")
+    names, cipher = _KEY_FIELDS[3], _need(fields, "x-amz-c")
     if cipher != COMMITTING:
         raise UnsupportedEnvelopeError(f"the object's cipher, '{printable(cipher[:100])}', is unknown")
-    if wrapping != _V3_WITH_CONTEXT or "x-amz-m" in fields:
-        _other_wrapping(wrapping)
-    context = _context(fields, "x-amz-t")
+    _wrapping(fields, 3)
+    context = _context(fields, names.context)
     _check_bound(context, cipher)
     return ObjectFields(
         version=3,
         cipher=cipher,
         wrapping=_WITH_CONTEXT,
-        wrapped_key=_blob(fields, "x-amz-3"),
+        wrapped_key=_blob(fields, names.blob),
         context=context,
         nonce=b"",
         message_id=_bytes(fields, "x-amz-i", MESSAGE_ID_BYTES),
         commitment=_bytes(fields, "x-amz-d", COMMITMENT_BYTES),
-        key_field="x-amz-3",
-        context_field="x-amz-t",
+        key_field=names.blob,
+        context_field=names.context,
         in_instructions=in_instructions,
     )
+
+
+def _wrapping(fields: Mapping[str, str], version: int) -> str:
+    """Return how KMS wrapped the data key."""
+    names = _KEY_FIELDS[version]
+    wrapping = _need(fields, names.wrapping)
+    if wrapping not in names.wrappings or _MATERIALS in fields:
+        _other_wrapping(wrapping)
+    return wrapping
 
 
 def _check_bound(context: Mapping[str, str], cipher: str) -> None:
@@ -310,36 +341,8 @@ def _base64(fields: Mapping[str, str], name: str) -> bytes:
 
 
 def _context(fields: Mapping[str, str], name: str) -> dict[str, str]:
-    pairs = _json(f"the field '{name}'", _need(fields, name))
-    for key, value in pairs.items():
-        if not isinstance(value, str):
-            _damaged(f"the pair '{printable(key[:100])}' in the field '{name}' is not text")
-    return pairs
-
-
-def _decoded(what: str, content: bytes) -> str:
-    if len(content) > MAX_INSTRUCTION_BYTES:
-        _damaged(f"{what} is longer than 64 KiB")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        _damaged(f"{what} is not UTF-8")
-
-
-def _json(what: str, text: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            _contradiction(f"a name twice in {what}")
-        return found
-
-    try:
-        value = json.loads(text, object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        _damaged(f"{what} is not JSON")
-    if not isinstance(value, dict):
-        _damaged(f"{what} is not a JSON object")
-    return value
+    what = f"the field '{name}'"
+    return texts_of(object_in(_need(fields, name), what, _damaged), what, _damaged)
 
 
 def _damaged(what: str) -> NoReturn:
