@@ -168,6 +168,37 @@ def test_through_other_keyrings(world: World, tmp_path: Path) -> None:
         assert list(every_way(sealer, message, tmp_path / "message")) == [DATA] * WAYS
 
 
+@pytest.mark.parametrize("through", ["one", "cache", "regions"])
+def test_several_wrapped_keys_under_one_key(world: World, through: str) -> None:
+    """One that KMS refuses, or that does not fit, hides none that follows it; the limit on attempts bounds them.
+
+    Regions give the first data key that KMS unwraps, as the AWS Encryption SDK does, and no other if it does not fit.
+    """
+    kms, key = world.lab.session().client("kms"), world.keys[0]
+    made = [kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT) for _ in range(2)]
+    good, bad = (WrappedKey(key, each["CiphertextBlob"]) for each in made)
+    worse = WrappedKey(key, bad.ciphertext[:-1])
+    pairs = {"id": "7", "purpose": "backup"}
+
+    def opens(*wrapped: WrappedKey) -> tuple[bool, int]:
+        with DataKey(bytearray(made[0]["Plaintext"])) as data_key:
+            message = writing.encrypt(writing.MessageEncryptor(data_key, pairs, wrapped), b"text")
+        inner: Any = world.keyring()
+        if through == "regions":
+            inner = sealwax.MultiRegionKeyring([key], session=world.lab.session())
+        keyring = sealwax.CachingKeyring(inner, max_age=60) if through == "cache" else inner
+        try:
+            return sealwax.Sealer(keyring).decrypt(message, context=CONTEXT) == b"text", inner.kms_stats().calls
+        except (errors.CommitmentError, errors.AllKeysFailedError):
+            return False, inner.kms_stats().calls
+
+    assert opens(good, bad) == (True, 1)
+    assert opens(worse, good) == (True, 2)
+    assert opens(bad, good) == ((False, 1) if through == "regions" else (True, 2))
+    assert opens(bad, bad) == (False, 1), "no call is made twice"
+    assert opens(*(WrappedKey(key, bad.ciphertext[:-size]) for size in range(1, 15))) == (False, 3)
+
+
 def test_a_keyring_of_somebody_else_unwraps_only_32_bytes(world: World) -> None:
     sealer = sealwax.Sealer(FakeKeyring(esdk.ARN), allow_legacy=LEGACY)
     with pytest.raises(errors.UnsupportedEnvelopeError, match="FakeKeyring unwraps only those of 32"):

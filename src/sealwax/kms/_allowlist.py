@@ -116,11 +116,11 @@ def attempts(
         else:
             rank = (_LAST if arn in tried or attempt.related else 0) + (at != position)
         ranked.append((rank, position, at, attempt))
-    # No call is made twice.
-    plan: dict[tuple[str, ...], Attempt] = {}
+    # No call is made twice. A message of another format may have several wrapped keys under one key.
+    plan: dict[tuple[str, str, str, bytes], Attempt] = {}
     for *_, attempt in sorted(ranked, key=lambda candidate: candidate[:3]):
-        call = (attempt.wrapped_key.key_arn, attempt.region, attempt.key_id if attempt.by_alias else "")
-        plan.setdefault(call, attempt)
+        key, alias = attempt.wrapped_key, attempt.key_id if attempt.by_alias else ""
+        plan.setdefault((key.key_arn, attempt.region, alias, key.ciphertext), attempt)
     unnamed = [wrapped_key for wrapped_key in wrapped_keys if isinstance(wrapped_key, UnnamedKey)]
     return [*plan.values(), *_guesses(entries, unnamed, default_region)]
 
