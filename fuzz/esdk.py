@@ -92,7 +92,7 @@ def _same(header: EsdkHeader, message: bytes) -> None:
         return OpenMessage(header, _key(header.suite))
 
     def in_memory() -> bytes:
-        return whole.decrypt(header, message, _key(header.suite))
+        return whole.decrypt_body(opened(), memoryview(message)[header.size :])
 
     def checked_first() -> bytes:
         with passes.reader(io.BytesIO(message), header.size, opened(), whole_first=True) as reader:

@@ -53,8 +53,7 @@ def written(
 
 
 def in_memory(message: bytes, header: EsdkHeader, dek: bytearray, unstored: Mapping[str, str]) -> bytes:
-    with ForeignDataKey(bytearray(dek)) as key:
-        return whole.decrypt(header, message, key, unstored)
+    return whole.decrypt_body(opened(header, dek, unstored), memoryview(message)[header.size :])
 
 
 def opened(header: EsdkHeader, dek: bytearray, unstored: Mapping[str, str]) -> OpenMessage:

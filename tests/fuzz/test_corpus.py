@@ -102,7 +102,7 @@ def test_a_check_finds_a_broken_reader(target: str, monkeypatch: pytest.MonkeyPa
         "foreign": "sealwax._core.recognize.esdk.recognize",
         "record": "fuzz.record.from_text",
         "key_row": "sealwax._core.format.payload.Decryptor",
-        "esdk": "sealwax._core.foreign.esdk.whole.decrypt",
+        "esdk": "sealwax._core.foreign.esdk.whole.decrypt_body",
         "s3ec": "fuzz.s3ec.object_fields",
         "scripts": "fuzz.scripts.read_header",
     }[target]

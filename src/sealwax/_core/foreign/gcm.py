@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher, algorithms, modes
 
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers
@@ -52,11 +51,6 @@ class GcmBody:
         finally:
             del decryptor  # it holds the key, and a kept exception holds this frame
             leave_no_registers()
-
-    def plaintext_bytes(self, sealed: memoryview) -> int:
-        if len(sealed) != self._left + TAG_BYTES:
-            raise InvalidTag
-        return self._left
 
     def close(self) -> None:
         self._decryptor = None

@@ -44,13 +44,6 @@ class Body(Protocol):
             InvalidTag: a part was altered, moved, or breaks a rule of the format.
         """
 
-    def plaintext_bytes(self, sealed: memoryview) -> int:
-        """Return how many bytes of plaintext a whole body claims to have, no more than it is long.
-
-        Raises:
-            TamperedError: it is cut off.
-        """
-
     def close(self) -> None:
         """Drop the key, if it is in use."""
 

@@ -248,10 +248,6 @@ class TokenBody:
         self.close()
         return size - _BLOCK_BYTES + len(final)
 
-    def plaintext_bytes(self, sealed: memoryview) -> int:
-        """Return the most that a token of this length can hold: its padding is encrypted too."""
-        return len(sealed) // 4 * 3
-
     def close(self) -> None:
         if self._key is not None:
             wipe(self._key)

@@ -16,7 +16,6 @@ from sealwax._core.foreign.esdk.header import EsdkHeader
 from sealwax._core.foreign.esdk.signature import SignedBytes
 from sealwax._core.foreign.esdk.suites import NOT_THIS_KEY
 from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBody, decryptor_of
-from sealwax._core.foreign.passes import Body
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, tampered
 from sealwax._core.keyring import KeyInBuffer, wipe
@@ -76,7 +75,7 @@ class OpenMessage:
         """Whether each frame is authentic by itself, so that it may be released before the end."""
         return bool(self.header.frame_length) and self.header.suite.signature is None
 
-    def body(self) -> Body:
+    def body(self) -> FramedBody | UnframedBody:
         """Return what opens the body once, front to back."""
         if self.header.frame_length:
             return FramedBody(self)
@@ -209,6 +208,11 @@ class FramedBody:
         return used + final[0], size + final[1]
 
     def plaintext_bytes(self, sealed: memoryview) -> int:
+        """Return how many bytes of plaintext the whole body claims to have, no more than it is long.
+
+        Raises:
+            TamperedError: it is cut off.
+        """
         at, most, step = 0, len(sealed) - FINAL_OVERHEAD, self._frames.step
         while at <= most:
             mark, _, _, size = _FINAL_HEAD.unpack_from(sealed, at)
@@ -251,6 +255,7 @@ class UnframedBody:
         return GcmBody(self._message.decryptor(nonce, aad), size)
 
     def plaintext_bytes(self, sealed: memoryview) -> int:
+        """Return how many bytes of plaintext the whole body claims to have; as for ``FramedBody``."""
         if len(sealed) >= _SINGLE_HEAD.size + TAG_BYTES:
             size: int = _SINGLE_HEAD.unpack_from(sealed)[1]
             if size <= len(sealed) - _SINGLE_HEAD.size - TAG_BYTES:

@@ -7,9 +7,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sealwax._core.keyring import KeyInBuffer, wipe
+from sealwax._core.foreign import hkdf
+from sealwax._core.keyring import KeyInBuffer
 from sealwax.errors import CommitmentError, DataKeyError
 
 COMMITMENT_BYTES: Final = 32
@@ -70,28 +70,15 @@ class EsdkSuite:
             return bytearray(data_key.buffer)
         number = self.id.to_bytes(2, "big")
         if not self.committing:
-            return _hkdf(self.kdf, self.key_bytes, None, number + message_id, data_key)
+            return hkdf.derive(self.kdf, self.key_bytes, None, number + message_id, data_key)
         if commitment is None or not constant_time.bytes_eq(self.commit(data_key, message_id), commitment):
             raise CommitmentError(NOT_THIS_KEY)
-        return _hkdf(self.kdf, self.key_bytes, message_id, number + b"DERIVEKEY", data_key)
+        return hkdf.derive(self.kdf, self.key_bytes, message_id, number + b"DERIVEKEY", data_key)
 
     def commit(self, data_key: KeyInBuffer, message_id: bytes) -> bytes:
         """Return the commitment to a data key, which is not secret; for suites that commit."""
         assert self.kdf is not None
-        return bytes(_hkdf(self.kdf, COMMITMENT_BYTES, message_id, b"COMMITKEY", data_key))
-
-
-def _hkdf(
-    algorithm: hashes.HashAlgorithm, size: int, salt: bytes | None, info: bytes, data_key: KeyInBuffer
-) -> bytearray:
-    # One byte more than a block: cryptography leaves a copy of the last block in memory that it frees.
-    derived = bytearray(algorithm.digest_size + 1)
-    try:
-        HKDF(algorithm, len(derived), salt, info).derive_into(data_key.buffer, derived)
-        with memoryview(derived) as view:
-            return bytearray(view[:size])
-    finally:
-        wipe(derived)
+        return bytes(hkdf.derive(self.kdf, COMMITMENT_BYTES, message_id, b"COMMITKEY", data_key))
 
 
 _SHA256: Final = hashes.SHA256()

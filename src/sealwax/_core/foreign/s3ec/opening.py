@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography.hazmat.primitives import constant_time, hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from sealwax._core.foreign import hkdf
 from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBody, decryptor_of
 from sealwax._core.foreign.s3ec.fields import CBC, COMMITMENT_BYTES, ObjectFields
 from sealwax._core.format.io import refuse_copies
@@ -14,6 +14,7 @@ from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, wipe
 from sealwax.errors import CommitmentError, TamperedError, UnsupportedEnvelopeError
 
 _SUITE: Final = (115).to_bytes(2, "big")
+_SHA512: Final = hashes.SHA512()
 _V3_NONCE: Final = b"\1" * NONCE_BYTES
 
 
@@ -86,11 +87,4 @@ class OpenObject:
 
 
 def _derived(fields: ObjectFields, data_key: DataKey, info: bytes, size: int) -> bytearray:
-    # One byte more than a block: cryptography leaves a copy of the last block in memory that it frees.
-    derived = bytearray(hashes.SHA512.digest_size + 1)
-    try:
-        HKDF(hashes.SHA512(), len(derived), fields.message_id, _SUITE + info).derive_into(data_key.buffer, derived)
-        with memoryview(derived) as view:
-            return bytearray(view[:size])
-    finally:
-        wipe(derived)
+    return hkdf.derive(_SHA512, size, fields.message_id, _SUITE + info, data_key)
