@@ -106,6 +106,25 @@ def test_nothing_is_released_of_what_was_changed(lab: Lab, name: str, size: int)
             reader.open_stream(Pipe(bad), context=context)  # type: ignore[arg-type]
 
 
+def test_a_token_may_end_with_a_newline(lab: Lab, tmp_path: Path) -> None:
+    """The guide's own program reads that too, as an editor may leave it; two newlines are none of an editor's."""
+    reader, path = sealer(lab, "boto3-fernet"), tmp_path / "x"
+    for size in (0, 40, 2_000_000):
+        data = os.urandom(size)
+        sealed = guide(lab, "alias/k", data) + b"\n"
+        path.write_bytes(sealed)
+        assert reader.decrypt(sealed, context=NO_CONTEXT) == data
+        with reader.open(path, context=NO_CONTEXT) as file:
+            assert file.read() == data
+        with reader.open_stream(Pipe(sealed), context=NO_CONTEXT) as stream:  # type: ignore[arg-type]
+            assert stream.read() == data
+        with path.open("rb") as source:
+            moving.look(source, ForeignRules(frozenset({"boto3-fernet"})))
+        for bad in (sealed + b"\n", sealed[:-2] + b"\n"):
+            with pytest.raises(TamperedError):
+                reader.decrypt(bad, context=NO_CONTEXT)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_has_to_be_named(lab: Lab, name: str) -> None:
     sealed, context = MAKERS[name](lab, b"data")

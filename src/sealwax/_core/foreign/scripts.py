@@ -74,7 +74,7 @@ class ScriptHeader:
         if self.format == ENVKMS:
             fits = TAG_BYTES <= size <= MOST_BYTES + TAG_BYTES
         else:
-            fits = size >= _SMALLEST_TOKEN and size % 4 == 0
+            fits = size >= _SMALLEST_TOKEN and size % 4 <= 1
         if not fits:
             raise TamperedError(f"the file is cut off or extended: {size} bytes follow its header")
 
@@ -177,7 +177,7 @@ class TokenBody:
 
     Args:
         key: 16 bytes that authenticate, and 16 that encrypt. They are not kept.
-        size: how many characters the token has.
+        size: how many characters the token has, with the newline that an editor may have put after it.
     """
 
     def __init__(self, key: bytearray, size: int) -> None:
@@ -196,7 +196,8 @@ class TokenBody:
             size = max(0, size - _KEPT_BACK) & ~3
             if size < _BEFORE:
                 return 0, 0
-        data = self._decoded(bytes(sealed[:size]), last=last)
+        text = bytes(sealed[:size])
+        data = self._decoded(text.removesuffix(b"\n") if last else text, last=last)
         try:
             written = self._decrypt(data, into, last=last)
         finally:
