@@ -82,6 +82,14 @@ def test_messages_of_every_suite_in_every_way(tmp_path: Path) -> None:
     assert seen == 11 * 2 * len(SIZES) * 4
 
 
+def test_what_a_stream_began_with_is_not_taken_for_its_end() -> None:
+    """Of a stream 64 bytes of the body are kept; here they end like a signature of one byte."""
+    body = message(0x0578, b"", 256)
+    start = len(body) - inspected(body).payload_bytes
+    body = body[: start + 61] + b"\0\1" + body[start + 63 :]
+    assert inspected(cast("BinaryIO", Pipe(body))).plaintext_bytes is None
+
+
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*streaming_client:pytest.PytestUnraisableExceptionWarning")
 def test_messages_of_the_real_sdk() -> None:
     from aws_encryption_sdk.identifiers import AlgorithmSuite

@@ -94,7 +94,8 @@ def inspected_stream(file: BinaryIO, first: bytes) -> MessageInspection:
         size += len(part)
 
     def read(at: int, wanted: int) -> bytes:
-        return head[at : at + wanted]
+        # Nothing, rather than a part of it: where a signature begins is told by the end.
+        return head[at : at + wanted] if at + wanted <= len(head) else b""
 
     return _inspection(header, size, read)
 
