@@ -560,6 +560,25 @@ def test_random_access_is_for_frames_that_are_not_signed(messages: list[tuple[by
             esdk.at_any_place(message, header, dek, {})
 
 
+@pytest.mark.parametrize(
+    ("suite", "framed", "told"), [(0x0478, True, True), (0x0578, True, False), (0x0478, False, False)]
+)
+def test_a_position_is_told_only_if_all_before_it_is_authentic(
+    messages: list[tuple[bytes, bytearray]], suite: int, *, framed: bool, told: bool
+) -> None:
+    message, header, dek = of(messages, suite, framed=framed)
+    damaged = bytearray(message)
+    damaged[header.size + STEP + 40] ^= 1
+    with pytest.raises(TamperedError) as caught:
+        passes.check(io.BytesIO(damaged[header.size :]), esdk.opened(header, dek, {}))
+    assert ("after byte" in str(caught.value)) == told
+    if told:
+        # What follows the last frame is no part of it: opening sees that, and has read none of the others.
+        with pytest.raises(TamperedError) as caught:
+            esdk.at_any_place(bytes(damaged) + b"x", header, dek, {})
+        assert "after byte" not in str(caught.value)
+
+
 def test_the_size_is_authenticated_before_it_is_told(messages: list[tuple[bytes, bytearray]]) -> None:
     message, header, dek = of(messages, 0x0478, framed=True)
     # As long as a body with one frame less.

@@ -240,9 +240,10 @@ def check(source: BinarySource, message: Opened) -> FirstPass:
                 size, last = passage.open_from(noting, view)
                 checked.plaintext_bytes += size
     except InvalidTag:
+        # Otherwise, nothing before the place is authentic either.
+        where = f" after byte {checked.plaintext_bytes} of the plaintext" if message.early else ""
         raise TamperedError(
-            f"the message does not authenticate after byte {checked.plaintext_bytes} of the plaintext: it was altered, "
-            "cut off or extended; nothing was released"
+            f"the message does not authenticate{where}: it was altered, cut off or extended; nothing was released"
         ) from None
     finally:
         passage.end()

@@ -55,6 +55,13 @@ class PositionedReader(io.RawIOBase, ABC):
     def _open_parts(self, first: int, count: int) -> int:
         """Decrypt up to ``count`` parts from ``first`` into the private buffer; return the bytes of plaintext."""
 
+    def _open_last(self, number: int) -> None:
+        """Authenticate the last part, and with it the size. Of the parts before it, none is authentic yet."""
+        try:
+            self._open_parts(number, 1)
+        except TamperedError:
+            raise tampered(None) from None
+
     @abstractmethod
     def _drop_keys(self) -> None: ...
 
@@ -168,7 +175,7 @@ class RandomAccessReader(PositionedReader):
         head = self._read(0, HEAD_BYTES)
         self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
         head.release()
-        self._open_parts(self.size // CHUNK_BYTES, 1)
+        self._open_last(self.size // CHUNK_BYTES)
         self._on_close = on_close
 
     def _open_parts(self, first: int, count: int) -> int:

@@ -55,7 +55,7 @@ class FrameReader(PositionedReader):
         self._plain = bytearray(min(self._most_parts * length, max(self.size, 1)))
         # What is in the private buffer: reads of a large frame part by part decrypt it once.
         self._first = self._held = self._bytes = 0
-        self._open_parts(self._whole, 1)
+        self._open_last(self._whole)
         self._on_close = on_close
 
     def _open_parts(self, first: int, count: int) -> int:
