@@ -269,7 +269,7 @@ def test_objects_of_the_s3_encryption_client(lab: Lab, s3: StrictS3, capfd: pyte
         s3.forget()
         found = used_in(s3, arn_of(lab, "alias/old"))
         assert (found.under, found.unnamed, found.formats) == (0, 2, {f"s3ec-v{version}": 2})
-        # The metadata come with the first bytes; where there are none, with the answer to a HEAD.
+        # The metadata comes with the first bytes; where there are none, with the answer to a HEAD.
         assert s3.operations == ["ListObjectsV2", "GetObject", "GetObject", "HeadObject"]
         assert f"s3://bucket/a: it is an object of the S3 Encryption Client, V{version}; the KMS" in found.reasons[0]
     assert retire(capfd, "--apply", where="s3://bucket/")[0] == 3

@@ -114,7 +114,7 @@ def _named_file(error: NotAnEnvelopeError, file: BinaryIO | io.RawIOBase, start:
 
 
 def refuse_claims(file: object) -> None:
-    """Refuse an envelope in an object whose metadata claim another format: no side of a contradiction is believed.
+    """Refuse an envelope in an object whose metadata claims another format: no side of a contradiction is believed.
 
     Raises:
         DamagedHeaderError: they do.

@@ -200,7 +200,7 @@ class ObjectOpener:
             wrapped = (UnnamedKey("", fields.wrapped_key),)
             opened = self.keyring.unwrap(wrapped, fields.context, lambda key: OpenObject(fields, key, size))
             try:
-                # Version 3 commits to its data key: the metadata are enough to tell that it is the object's own.
+                # Version 3 commits to its data key: the metadata is enough to tell that it is the object's own.
                 if fields.version == 2:
                     source.seek(0)
                     passes.check(cast("SeekableSource", source), opened)

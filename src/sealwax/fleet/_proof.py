@@ -41,7 +41,7 @@ from sealwax.stores._store import Store, is_gone, relative
 _READ_BYTES: Final = 1 << 20
 _QUIET_SECONDS: Final = 3600.0
 _DIGESTS_AT_ONCE: Final = 64
-# The plan names the format, and its metadata were read: this only opens what is to be compared.
+# The plan names the format, and its metadata was read: this only opens what is to be compared.
 _LEGACY: Final = ("s3ec-v2", "s3ec-kms")
 _VERIFIABLE: Final = (State.FRESH, State.REWRAPPED, State.REENCRYPTED)
 

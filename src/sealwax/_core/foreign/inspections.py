@@ -71,7 +71,7 @@ class ObjectInspection:
 
     Attributes:
         format: ``"s3ec-v2"`` or ``"s3ec-v3"``.
-        cipher: as its metadata name it: ``"AES/GCM/NoPadding"``, ``"AES/CBC/PKCS5Padding"``, or ``"115"`` in version 3.
+        cipher: as the metadata names it: ``"AES/GCM/NoPadding"``, ``"AES/CBC/PKCS5Padding"``, or ``"115"`` (version 3).
         wrapping: ``"kms+context"`` or, in old objects, ``"kms"``.
         context: the pairs that the caller gave.
         wrapped_keys: the one wrapped data key. Only the old wrapping says which KMS key wrapped it; else the name is

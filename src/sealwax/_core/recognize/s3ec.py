@@ -35,7 +35,7 @@ _MOST_TEXT: Final = 1 << 16
 
 
 def by_metadata(metadata: Mapping[str, str]) -> ForeignFormat | None:
-    """Return the format that an object's metadata claim, or None."""
+    """Return the format that an object's metadata claims, or None."""
     fields = _fields(metadata)
     if _MARK in fields:
         return ForeignFormat(INSTRUCTIONS, "an instruction file of the S3 Encryption Client", advice=_OF_FILE)

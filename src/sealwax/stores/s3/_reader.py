@@ -273,7 +273,7 @@ class ObjectReader(BinaryFile):
     def instructions(self) -> bytes | None:
         """Return the instruction file that the S3 Encryption Client keeps beside some objects; None if there is none.
 
-        Where S3 may not say whether there is one, only an object whose metadata leave its wrapped key to it has one.
+        Where S3 may not say whether there is one, only an object whose metadata leaves its wrapped key to it has one.
 
         Raises:
             StoreError: it cannot be read.
@@ -291,7 +291,7 @@ class ObjectReader(BinaryFile):
 def read_instructions(service: Service, name: ObjectName, metadata: Mapping[str, str]) -> bytes | None:
     """Return the instruction file of an object; see ``ObjectReader.instructions``.
 
-    A listing that has just shown that there is none is believed, unless the metadata say that there is one.
+    A listing that has just shown that there is none is believed, unless the metadata says that there is one.
     """
     awaited = s3ec.promises_instructions(metadata)
     if not awaited and service._beside.has_none(name.bucket, name.key):

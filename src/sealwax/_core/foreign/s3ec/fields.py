@@ -121,17 +121,17 @@ class ObjectFields:
 
 
 def claims(metadata: Mapping[str, str]) -> bool:
-    """Return whether an object's metadata have a field of this format."""
+    """Return whether an object's metadata has a field of this format."""
     return any(name.lower() in _ALL | _BESIDE for name in metadata)
 
 
 def promises_instructions(metadata: Mapping[str, str]) -> bool:
-    """Return whether the metadata are of this format, and leave the wrapped key to an instruction file."""
+    """Return whether the metadata is of this format, and leaves the wrapped key to an instruction file."""
     return claims(metadata) and needs_instructions(metadata)
 
 
 def needs_instructions(metadata: Mapping[str, str]) -> bool:
-    """Return whether the metadata leave the wrapped key to an instruction file, or do not mention it."""
+    """Return whether the metadata leaves the wrapped key to an instruction file, or does not mention it."""
     names = {name.lower() for name in metadata}
     return not names & {_V1, "x-amz-key-v2", "x-amz-3"}
 

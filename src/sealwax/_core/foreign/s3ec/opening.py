@@ -22,7 +22,7 @@ class OpenObject:
     """The key of one object. What it keeps is wiped by ``close``.
 
     Args:
-        fields: what the object's metadata say.
+        fields: what the object's metadata says.
         data_key: its data key; only version 2 keeps a copy of it.
         size: the object's size in bytes.
 
@@ -48,7 +48,7 @@ class OpenObject:
         if not constant_time.bytes_eq(
             bytes(_derived(fields, data_key, b"COMMITKEY", COMMITMENT_BYTES)), fields.commitment
         ):
-            raise CommitmentError("the data key does not belong to this object, or its metadata were altered")
+            raise CommitmentError("the data key does not belong to this object, or its metadata was altered")
         self._key = _derived(fields, data_key, b"DERIVEKEY", DATA_KEY_BYTES)
         self._nonce, self._aad = _V3_NONCE, _SUITE
 
