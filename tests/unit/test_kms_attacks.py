@@ -121,7 +121,7 @@ def test_a_whole_forged_envelope_under_a_foreign_key(kms: Kms, how: str) -> None
     """An alias allows what it points to; KMS refuses the rest, and re-wrapping launders nothing."""
     foreign = kms.sealer(kms.theirs).encrypt(b"forged", context=CONTEXT)
     sealer = kms.sealer("alias/ours")
-    with pytest.raises(sealwax.WrongKeyError, match="the alias was moved, or the envelope is someone else's"):  # noqa: PT012
+    with pytest.raises(sealwax.WrongKeyError, match="the alias was moved, or the data is someone else's"):  # noqa: PT012
         if how == "decrypt":
             sealer.decrypt(foreign, context=CONTEXT)
         else:

@@ -98,7 +98,7 @@ BLOB: Final = Meaning(
     "It is damaged or not from KMS, or the encryption context differs from the one used to encrypt.",
 )
 WRONG_KEY: Final = Meaning(
-    errors.WrongKeyError, "another KMS key wrapped this data key", "Name the key that the envelope is wrapped under."
+    errors.WrongKeyError, "another KMS key wrapped this data key", "Name the key that wrapped it."
 )
 USAGE: Final = Meaning(
     errors.ConfigurationError,

@@ -72,7 +72,7 @@ class Attempt:
         elif answered != self.expected_arn:
             raise WrongKeyError(
                 f"KMS answered for key '{printable(answered[:200])}' instead of '{printable(self.expected_arn)}': the "
-                "envelope names a key that did not wrap it",
+                "data names a key that did not wrap its data key",
                 key=self.expected_arn,
             )
 

@@ -1,4 +1,4 @@
-"""What KMS answers about data keys, as values; and its refusals, with what they mean for an envelope."""
+"""What KMS answers about data keys, as values; and its refusals, with what they mean for the data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def data_key(plaintext: bytearray, answer: Answer, key: str) -> DataKey:
         wipe(plaintext)
         raise errors.DataKeyError(
             f"KMS key '{printable(key)}' decrypted {size} bytes, but a data key has {DATA_KEY_BYTES}: the wrapped key "
-            "was not made for an envelope"
+            "holds something else"
         )
     return DataKey(plaintext)
 
@@ -61,22 +61,22 @@ def foreign_data_key(plaintext: bytearray, answer: Answer, key: str) -> ForeignD
 
 
 def explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.KmsError:
-    """Return an error of KMS about an alias or a related key, with what it means for the envelope."""
+    """Return an error of KMS about an alias or a related key, with what it means for the data."""
     arn = f"'{printable(attempt.wrapped_key.key_arn)}'"
     if attempt.guess is not None:
         return error
     if isinstance(error, errors.KeyNotFoundError) and attempt.related:
         pointed_at = " and the alias points to it" if attempt.by_alias else ""
         message = (
-            f"{error} The envelope is wrapped under {arn}: {attempt.region} can decrypt it only if that key has a "
+            f"{error} The data key is wrapped under {arn}: {attempt.region} can decrypt it only if that key has a "
             f"replica there{pointed_at}. If you trust that key, allow it by its ARN."
         )
     elif isinstance(error, errors.WrongKeyError) and attempt.by_alias:
         related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
         message = (
-            f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the envelope is wrapped "
-            "under: the envelope was re-wrapped, the alias was moved, or the envelope is someone else's. If you trust "
-            f"that key, allow it too, by its ARN. ({error.code}, request id {error.request_id})"
+            f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the data key is wrapped under: "
+            "it was re-wrapped, the alias was moved, or the data is someone else's. If you trust that key, allow it "
+            f"too, by its ARN. ({error.code}, request id {error.request_id})"
         )
     else:
         return error

@@ -406,7 +406,7 @@ class KmsKeyring:
             # Other formats bound the length of a name only by 64 KiB.
             under = ", ".join(f"'{printable(key.key_arn[:_MOST_SHOWN])}'" for key in wrapped_keys)
             raise errors.KeyNotAllowedError(
-                f"the envelope is wrapped under {under}, which is not among the allowed keys"
+                f"the data key is wrapped under {under}, which is not among the allowed keys"
                 f"{self._regions(wrapped_keys)}; KMS was not called. If you trust that key, allow it by its ARN."
             )
         return attempts
