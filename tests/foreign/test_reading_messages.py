@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import io
@@ -26,7 +27,7 @@ from sealwax._core.foreign.rules import LEGACY, begins_message
 from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.lab import Lab
 from tests.fakes import FakeKeyring
-from tests.foreign import esdk
+from tests.foreign import esdk, scripts
 from tests.foreign.test_real_messages import serving
 
 pytestmark = pytest.mark.filterwarnings(
@@ -197,6 +198,25 @@ def test_several_wrapped_keys_under_one_key(world: World, through: str) -> None:
     assert opens(bad, good) == ((False, 1) if through == "regions" else (True, 2))
     assert opens(bad, bad) == (False, 1), "no call is made twice"
     assert opens(*(WrappedKey(key, bad.ciphertext[:-size]) for size in range(1, 15))) == (False, 3)
+
+
+def test_what_changes_envelopes_takes_nothing_else(world: World, tmp_path: Path) -> None:
+    """As the reference says; and ``verify`` and the async methods read what ``decrypt`` reads."""
+    sealer, message, path = world.sealer(allow_legacy=["envkms01"]), world.messages[0x0478, 4096], tmp_path / "x"
+    assert asyncio.run(sealer.decrypt_async(message, context=CONTEXT)) == DATA
+    assert list(sealer.decrypt_many([(message, CONTEXT)])) == [DATA]
+    script = scripts.envkms(world.lab, world.keys[0], b"data", CONTEXT)
+    assert sealer.verify(script, context=CONTEXT) == 4
+    for data in (message, script):
+        path.write_bytes(data)
+        for source in (data, path):
+            with pytest.raises(errors.NotAnEnvelopeError):
+                sealer.rewrap(source, to=world.keys[0], context=CONTEXT)
+            with pytest.raises(errors.NotAnEnvelopeError):
+                sealer.reencrypt(source, context=CONTEXT)
+        with pytest.raises(errors.NotAnEnvelopeError):
+            sealer.witness(io.BytesIO(data), lambda _: CONTEXT)
+        assert path.read_bytes() == data
 
 
 def test_a_keyring_of_somebody_else_unwraps_only_32_bytes(world: World) -> None:

@@ -46,6 +46,10 @@ class Sealer:
     One sealer serves a whole program, from any number of threads. The context of each call is the whole map that the
     data is bound to: a mapping of str to str, or ``NO_CONTEXT``. Methods that read also take ``AcceptStoredContext``.
 
+    ``decrypt``, ``open``, ``open_stream`` and ``verify``, without ``header``, read envelopes, messages of the AWS
+    Encryption SDK, and files of the scripts that ``allow_legacy`` names; from an ``ObjectReader``, also objects of the
+    S3 Encryption Client. So do ``decrypt_many`` and the async methods. All other methods take envelopes only.
+
     A sealer can be pickled if its keyring can. Each unpickled sealer makes its own clients and begins with an empty
     cache. Each method names the method of the keyring that it calls; that method needs the IAM permissions.
 
@@ -176,7 +180,8 @@ class Sealer:
         """Decrypt an envelope in memory. Uses the keyring's ``unwrap`` (kms:Decrypt).
 
         Args:
-            sealed: the envelope, or only the payload if ``header`` is given.
+            sealed: the envelope, message or file of a script (see ``Sealer``), or only the payload if ``header`` is
+                given.
             context: the map it was encrypted with.
             header: the detached header: a value, a path or a file object.
 
@@ -185,7 +190,9 @@ class Sealer:
 
         Raises:
             ContextError: the data was encrypted with another context.
-            HeaderError: it is not an envelope, or its header is damaged.
+            HeaderError: it is of no format that is read, or its header is damaged.
+            UnsupportedEnvelopeError: it does not commit to its data key, and ``allow_legacy`` does not name it. It is a
+                HeaderError.
             KmsError: the data key could not be unwrapped.
             PayloadError: the payload does not authenticate.
             TypeError: ``sealed`` is not bytes-like. Use ``open`` for files and ``dearmor`` for text.
@@ -237,14 +244,18 @@ class Sealer:
         Reading returns only authenticated plaintext, and uses the keyring's ``unwrap`` (kms:Decrypt). Reading to the
         end authenticates all of it; if a ``with`` block ends early, the rest was not checked.
 
+        In other formats (see ``Sealer``) nothing is authentic before the end, so opening reads all of it once before it
+        returns; a pipe is copied for that, still encrypted, to a temporary file. Only frames of a message that is not
+        signed are authentic one by one, and such a message is read at any position.
+
         Writing uses the keyring's ``generate`` (kms:GenerateDataKey). The file at a path appears, whole, on ``close``
         or at the end of ``with``; an exception in the block leaves what was there before. In a file object, it leaves
         an envelope without its end, which never opens.
 
         Args:
             file: a path, or a binary file object, which is used from its current position and not closed.
-            mode: ``"rb"`` to read: at any position in a seekable file, front to back in a pipe. ``"wb"`` to write and
-                replace a file. ``"xb"`` to write a file that must not exist yet.
+            mode: ``"rb"`` to read: an envelope in a seekable file at any position, in a pipe front to back. ``"wb"`` to
+                write an envelope and replace a file. ``"xb"`` to write a file that must not exist yet.
             context: the map that the data is bound to.
             header: the detached header to read or write; ``file`` is then only the payload.
 
@@ -253,7 +264,7 @@ class Sealer:
 
         Raises:
             ContextError, KmsError: as for ``encrypt`` and ``decrypt``.
-            FileError: the file cannot be opened.
+            FileError: the file cannot be opened, or a temporary file cannot be written.
             HeaderError, PayloadError: when reading, as for ``decrypt``.
             ValueError: the mode is unknown, or payload and header are one file.
 
@@ -280,6 +291,8 @@ class Sealer:
     ) -> StreamReader:
         """Open an envelope for one pass front to back, which is the fastest way to read it.
 
+        Of other formats (see ``Sealer``) all is authenticated before this returns, as by ``open``.
+
         Args:
             file: a path, or a binary file object, which is used from its current position and not closed.
             context: the map that the data is bound to.
@@ -303,7 +316,7 @@ class Sealer:
         """Authenticate a whole envelope and write nothing. Uses the keyring's ``unwrap`` (kms:Decrypt).
 
         Args:
-            source: a value, a path or a binary file object.
+            source: a value, a path or a binary file object; an envelope or another format (see ``Sealer``).
             context: the map that the data is bound to.
             header: the detached header; ``source`` is then only the payload.
 
@@ -576,6 +589,7 @@ class Sealer:
         Raises:
             RewrapConflictError: another program replaced the file during the re-wrap, or its slots contradict each
                 other.
+            NotAnEnvelopeError: it is of another format.
             ContextError, FileError, HeaderError, KmsError: as for ``open``, or another program held a lock on the file
                 for 10 seconds; the file is unchanged, or opens with the old or the new key.
             CommitmentError: with ``verify``, the wrapped key does not belong to the payload.
@@ -604,7 +618,8 @@ class Sealer:
 
         Returns:
             A function of a header, and of a function that reads the first 56 bytes of its payload. It returns the new
-            wrapped keys, and raises what ``rewrap`` raises.
+            wrapped keys, and raises what ``rewrap`` raises. With it, an ``S3Store`` also re-wraps objects of the S3
+            Encryption Client.
 
         Raises:
             TypeError: ``to`` is neither a key name nor a sequence of them.
@@ -659,6 +674,7 @@ class Sealer:
 
         Raises:
             RewrapConflictError: another program changed the file meanwhile; it was left alone.
+            NotAnEnvelopeError: it is of another format.
             ContextError, FileError, HeaderError, KmsError, PayloadError: as for ``open``; nothing was changed. A file
                 object is left with an envelope without its end, which never opens.
 
@@ -719,6 +735,7 @@ class Sealer:
             48 bytes.
 
         Raises:
+            NotAnEnvelopeError: it is of another format.
             ContextError, HeaderError, KmsError, PayloadError: as for ``open``.
 
         Example:
