@@ -634,6 +634,7 @@ LINES: dict[str, Callable[[bytes], bytes]] = {
     "as mail breaks it": lambda data: base64.encodebytes(data).replace(b"\n", b"\r\n"),
     "blanks first": lambda data: b"\n  " + base64.b64encode(data),
     "for URLs": base64.urlsafe_b64encode,
+    "without padding": lambda data: base64.urlsafe_b64encode(data).rstrip(b"="),
 }
 
 
@@ -641,6 +642,7 @@ LINES: dict[str, Callable[[bytes], bytes]] = {
 def test_messages_in_base64(world: World, messages: Messages, place: str, capfd: pytest.CaptureFixture[str]) -> None:
     """They are moved as what they hold, and removed once both were read; what only begins like one is left alone."""
     sample = next(each for each in messages.values() if each.format == "esdk-0478" and each.plaintext)
+    assert len(sample.data) % 3, "it needs padding"
     texts = {f"{number}": form(sample.data) for number, form in enumerate(LINES.values())}
     texts |= {"cut": base64.b64encode(sample.data)[:-24], "not base64": base64.b64encode(sample.data) + b" and more!"}
     for name, text in texts.items():
@@ -653,18 +655,18 @@ def test_messages_in_base64(world: World, messages: Messages, place: str, capfd:
     assert run([*MOVE, "--dry-run", "--json", "-r", f"{place}b/"]) == 8
     said, _ = told(capfd)
     assert "Decrypt" not in world.calls()[calls:]
-    assert [said[f"{place}b/{at}"]["outcome"] for at in range(5)] == ["would be migrated"] * 5
+    assert [said[f"{place}b/{at}"]["outcome"] for at in range(len(LINES))] == ["would be migrated"] * len(LINES)
     assert run([*MOVE, "-r", f"{place}b/"]) == 8
     out, err = capfd.readouterr()
     assert not out
     assert "it was text in base64, and the envelope is binary" in err
-    for at in range(5):
+    for at in range(len(LINES)):
         assert opened(world, f"{place}b/{at}.swx") == sample.plaintext
     assert f"{place}b/cut: " in err
     assert not Path("b", "cut.swx").exists()
     assert run([*MOVE, "--remove", "--json", "-r", f"{place}b/"]) == 8
     said, _ = told(capfd)
-    assert [said[f"{place}b/{at}"]["outcome"] for at in range(5)] == ["removed"] * 5
+    assert [said[f"{place}b/{at}"]["outcome"] for at in range(len(LINES))] == ["removed"] * len(LINES)
     assert said[f"{place}b/not base64"]["outcome"] in ("failed", "skipped")
 
 

@@ -14,10 +14,11 @@ _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
 def message_in_base64(text: bytes) -> bytes | None:
-    """Return the message that a text is in base64, of either alphabet, on any lines; None if it is something else."""
+    """Return the message that a text is in base64, of either alphabet, padded or not; None if it is something else."""
     try:
         # Lines as tools and mail break them; anything else that is not of the alphabet is refused.
-        data = base64.b64decode(b"".join(text.split()).translate(_STANDARD), validate=True)
+        letters = b"".join(text.split()).translate(_STANDARD)
+        data = base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except ValueError:
         return None
     return data if begins_message(data) else None
