@@ -74,9 +74,9 @@ def explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.Kms
     elif isinstance(error, errors.WrongKeyError) and attempt.by_alias:
         related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
         message = (
-            f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the data key is wrapped under: "
-            "it was re-wrapped, the alias was moved, or the data is someone else's. If you trust that key, allow it "
-            f"too, by its ARN. ({error.code}, request id {error.request_id})"
+            f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the data key is wrapped "
+            "under: it was re-wrapped, the alias was moved, or the data is someone else's. If you trust that key, allow "
+            f"it too, by its ARN. ({error.code}, request id {error.request_id})"
         )
     else:
         return error
