@@ -75,8 +75,8 @@ def explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.Kms
         related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
         message = (
             f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the data key is wrapped "
-            "under: it was re-wrapped, the alias was moved, or the data is someone else's. If you trust that key, allow "
-            f"it too, by its ARN. ({error.code}, request id {error.request_id})"
+            "under: it was re-wrapped, the alias was moved, or the data is someone else's. If you trust that key, "
+            f"allow it too, by its ARN. ({error.code}, request id {error.request_id})"
         )
     else:
         return error
