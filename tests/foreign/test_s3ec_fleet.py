@@ -168,6 +168,24 @@ def test_the_old_wrapped_key_is_kept_before_anything_is_written(
     assert answer(capfd)["stale"] == 0
 
 
+def test_a_new_key_that_is_also_a_source(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """As for new material of one key: what is under it stays as it is."""
+    for name in ("kms", "v3", "v3-file"):
+        world.put(name, DATA, **KINDS[name])
+    states = []
+    for rewrapped in (3, 0):
+        Path("plan").unlink(missing_ok=True)
+        run(["fleet", "plan", "--also", "s3ec", "--from", "alias/new", *PLAN])
+        capfd.readouterr()
+        assert run(["fleet", "run", "--apply", "--json", "plan"]) == 0
+        done = answer(capfd)
+        assert (done["rewrapped"], done["fresh"]) == (rewrapped, 3)
+        states.append(world.state())
+    assert run(["rewrap", "-k", "alias/old", "-k", "alias/new", "--to", world.new, *C, "s3://bucket/v3"]) == 0
+    assert f"already under {world.new}, according to KMS" in capfd.readouterr().err
+    assert states == [world.state()] * 2
+
+
 def test_stopped_after_the_copy(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     """What was written, and not recorded, is found done."""
     world.put("v3", DATA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from botocore.config import Config
@@ -392,8 +393,13 @@ class KmsKeyring:
             )
         except errors.WrongKeyError as error:
             raise _answers.explained(error, attempt) from None
-        attempt.check(answer.need("SourceKeyId", str))
-        return _answers.wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
+        source = answer.need("SourceKeyId", str)
+        attempt.check(source)
+        wrapped = _answers.wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
+        if isinstance(attempt.wrapped_key, UnnamedKey) and source == wrapped.key_arn:
+            # Nobody could know before that it is under this key already: it stays as it is.
+            return replace(wrapped, ciphertext=attempt.wrapped_key.ciphertext)
+        return wrapped
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[_allowlist.Attempt]:
         attempts = _allowlist.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
