@@ -156,11 +156,14 @@ def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store
     keys = _named_keys(error)
     foreign = ScanResult(item.number, item.name, State.FOREIGN, _reason(error), keys=keys, format=_format(error))
     if _moving.may_be_asked_for(foreign.format, settings):
-        return _scan_movable(item, foreign, settings, store)
+        found = _scan_movable(item, foreign, settings, store)
+        if found.state != State.FOREIGN or settings.move is not None:
+            return found
+        foreign = found
     try:
         fields = _client_objects.fields_of(store, item.name, error, settings)
     except (NotAnEnvelopeError, UnsupportedEnvelopeError) as refusal:
-        return replace(foreign, reason=_reason(refusal))
+        return _refused(foreign, refusal)
     except HeaderError as refusal:
         return replace(foreign, state=State.DAMAGED, reason=_reason(refusal), format="")
     except SealwaxError as refusal:
@@ -381,6 +384,8 @@ def _rewrap_any(
             store.rewrap(item.name, planned, size=item.size)
         except _client_objects.NothingToDoError as end:
             raise NothingToDo(end.state, end.reason, wanted if end.state == State.FRESH else ()) from None
+        except UnsupportedEnvelopeError as error:
+            raise NothingToDo(State.REFUSED, _reason(error), ()) from None
         return RunResult(item.number, item.name, State.REWRAPPED, keys=wanted if planned.met else under())
 
     return outcome(item, work)

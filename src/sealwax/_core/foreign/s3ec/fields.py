@@ -159,6 +159,8 @@ def object_fields(metadata: Mapping[str, str], instructions: bytes | None = None
     fields = {**own, **there}
     version = _version(fields)
     if version is None:
+        if own:
+            _damaged("the object has no wrapped key, and no instruction file")
         raise NotAnEnvelopeError("the object has no metadata of the S3 Encryption Client")
     if instructions is None and needs_instructions(own):
         _damaged(f"the object lacks the field '{_KEY_FIELDS[version].blob}', and has no instruction file")
