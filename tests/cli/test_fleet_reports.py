@@ -110,6 +110,7 @@ LIST = "sealwax fleet status 'a plan' --list"
             "1 envelope has a damaged header, 2 objects could not be read or listed, and 2 links were not followed",
             LIST,
         ),
+        (report("plan", unbound=1), "good", "All 1,234 envelopes are under alias/new", VERIFY),
         (report(notes=("a note",)), "unsure", "Old key material cannot be detected", "kms:ListKeyRotations"),
         (
             report("verify", checked=Checked(digests=3, decrypted=2, gone=1)),

@@ -299,26 +299,31 @@ class Invoked:
         return 900_000
 
 
-def test_in_lambda(world: World, tmp_path: Path) -> None:
-    world.put("v3", DATA)
-    world.put("v2", DATA, version=2)
-    environment = {
-        "SEALWAX_LOCATIONS": "s3://bucket/",
-        "SEALWAX_FROM": world.old,
-        "SEALWAX_TO": world.new,
-        "SEALWAX_CONTEXT": json.dumps(CONTEXT),
-        "SEALWAX_ALSO": "s3ec",
-    }
+def invoked(world: World, folder: Path, environment: dict[str, str], *, session: Any = None) -> dict[str, Any]:
+    """Return what the function returns."""
+    event = {"source": "aws.events", "detail-type": "Scheduled Event"}
+    keys = {"SEALWAX_LOCATIONS": "s3://bucket/", "SEALWAX_FROM": world.old, "SEALWAX_TO": world.new}
 
     def opened(location: str) -> Store:
         return S3Store(location, session=world.server.session())
 
+    return aws_lambda.rotate(
+        event,
+        Invoked(),
+        {**keys, **environment},
+        folder=folder / "plan",
+        session=session or world.lab.session(),
+        open_location=opened,
+    )
+
+
+def test_in_lambda(world: World, tmp_path: Path) -> None:
+    world.put("v3", DATA)
+    world.put("v2", DATA, version=2)
+    environment = {"SEALWAX_CONTEXT": json.dumps(CONTEXT), "SEALWAX_ALSO": "s3ec"}
+
     def invoke() -> dict[str, Any]:
-        event = {"source": "aws.events", "detail-type": "Scheduled Event"}
-        session = world.lab.session()
-        return aws_lambda.rotate(
-            event, Invoked(), environment, folder=tmp_path / "plan", session=session, open_location=opened
-        )
+        return invoked(world, tmp_path, environment)
 
     assert invoke()["rewrapped"] == 2
     before = world.state()
@@ -328,6 +333,22 @@ def test_in_lambda(world: World, tmp_path: Path) -> None:
     environment["SEALWAX_ALSO"] = "others"
     with pytest.raises(sealwax.ConfigurationError, match="SEALWAX_ALSO takes s3ec"):
         invoke()
+
+
+def test_a_shared_context_is_not_taken_for_hidden_key_material(world: World, tmp_path: Path) -> None:
+    """KMS tells no material of a key in a custom key store, and boto3 none that is too old; it denied nothing."""
+    world.put("v3", DATA, {})
+    session = world.lab.session()
+
+    def forget(parsed: dict[str, Any], **_: object) -> None:
+        del parsed["KeyMetadata"]["CurrentKeyMaterialId"]
+
+    session.events.register("after-call.kms.DescribeKey", forget)
+    environment = {"SEALWAX_ACCEPT_STORED_CONTEXT": "1", "SEALWAX_ALSO": "s3ec"}
+    done = invoked(world, tmp_path, environment, session=session)
+    assert (done["rewrapped"], done["done"]) == (1, True)
+    (note,) = done["notes"]
+    assert "bound to no context of their own" in note
 
 
 def test_an_object_whose_instruction_file_is_gone_is_damaged(world: World, capfd: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,7 @@ def _problems(report: FleetReport) -> str:
     if others := sum(kind.objects for kind in report.kinds[LISTED:]):
         rows.append((f"{others:,} more", "", "for other reasons"))
     rows += [("ended early", "", report.ended)] if report.ended else []
-    rows += [("note", "", note) for note in report.notes]
+    rows += [("note", "", note) for note in report.remarks]
     if report.checked is not None:
         checked = report.checked
         advice = "left by a killed process; examine, then remove it"

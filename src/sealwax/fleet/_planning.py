@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sealwax._aws.session import Session
 from sealwax._core import disk, validate
@@ -166,7 +166,7 @@ def plan(
             scan = Scan(journal, settings, stores, target, targets=targets_of(settings, open_location), first=True)
             scan.run(engine or Threads(workers), on_progress)
             _proof.take_digests(journal, stores, digests, workers, on_progress)
-            report = _reported(journal, settings, (*notes, *_unbound(scan.unbound)))
+            report = _reported(journal, settings, notes=notes, unbound=scan.unbound)
         # Once closed it is a single file: SQLite has merged its log.
         put_in_place(temporary, target)
         return report
@@ -218,24 +218,12 @@ def refuse_engine(also: Sequence[str], engine: Engine | None) -> None:
         )
 
 
-def _unbound(count: int) -> tuple[str, ...]:
-    """Return the note on objects that share a context, if there are any."""
-    if not count:
-        return ()
-    note = (
-        f"{count:,} object{' is' if count == 1 else 's are'} of the S3 Encryption Client and bound to no context of "
-        "their own: whoever may change their metadata can give one the wrapped key of another, and the re-wrap would "
-        "move it too"
-    )
-    return (note,)
-
-
-def _reported(journal: Journal, settings: Settings, notes: tuple[str, ...]) -> FleetReport:
+def _reported(journal: Journal, settings: Settings, **more: Any) -> FleetReport:
     """Return the report of a plan that was scanned, with the keys' use before and after a run."""
     before = tuple(journal.usage())
     journal.set_fact("before", before)
     after = _expected_usage(before, settings, journal)
-    return _report.of_journal("plan", journal, kms_calls=journal.calls(), after=after, notes=notes)
+    return _report.of_journal("plan", journal, kms_calls=journal.calls(), after=after, **more)
 
 
 def _expected_usage(before: _report.Usage, settings: Settings, journal: Journal) -> _report.Usage:

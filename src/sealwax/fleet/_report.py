@@ -86,7 +86,7 @@ class FleetReport:
         rewrapped: how many this run re-wrapped; for others, how many were so far.
         reencrypted: likewise, re-encrypted.
         ended: why a run ended early; "" if it did not.
-        notes: further remarks, such as what KMS did not show.
+        notes: what KMS did not show of the wanted keys.
         checked: what a verification checked.
         digests: the number of payloads of which the plan has a digest.
         empty: the locations without an envelope, although all of them could be read. They are probably mistyped or not
@@ -96,6 +96,7 @@ class FleetReport:
         dry_run: whether this is what a run would do, and nothing was written.
         moved: how many files of other formats this run made envelopes of; for others, how many were so far.
         moves: how many of each format are still to be moved, and their bytes.
+        unbound: how many objects of the S3 Encryption Client that the plan found are bound to no context of their own.
         originals: where the files are that were moved, by location: of an S3 Inventory, the bucket that it lists.
         kinds: all objects that are neither done nor to do by kind: first what is wrong, the most frequent first.
     """
@@ -129,6 +130,7 @@ class FleetReport:
     moved: int = 0
     moves: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     originals: tuple[str, ...] = ()
+    unbound: int = 0
 
     def count(self, *states: str) -> int:
         """Count the objects in some states.
@@ -181,6 +183,18 @@ class FleetReport:
     def blind(self) -> bool:
         """Whether KMS did not show the material of a wanted key, so that old material cannot be noticed."""
         return bool(self.notes) and not all(key.material_id for key in self.settings.wanted.keys)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and the warning of objects that share a context."""
+        if not self.unbound:
+            return self.notes
+        warning = (
+            f"{self.unbound:,} object{' is' if self.unbound == 1 else 's are'} of the S3 Encryption Client and bound "
+            "to no context of their own: whoever may change their metadata can give one the wrapped key of another, "
+            "and the re-wrap would move it too"
+        )
+        return (*self.notes, warning)
 
     @property
     def missed(self) -> bool:
@@ -411,7 +425,7 @@ def as_text(report: FleetReport) -> str:
     if report.checked is not None:
         _add_checked(report, report.checked, add)
     lines += _kinds(report)
-    lines += [f"  {note}" for note in report.notes]
+    lines += [f"  {note}" for note in report.remarks]
     return "\n".join(lines)
 
 

@@ -122,7 +122,7 @@ def rotate(
 
     Returns:
         What ``sealwax fleet run --json`` prints, without the counts by key; ``more``: whether the next invocation has
-        more to do; and ``notes`` on what KMS did not show.
+        more to do; and ``notes`` on what KMS did not show, and on objects that share a context.
 
     Raises:
         ConfigurationError: the event is neither a rotation nor a schedule, the environment is incomplete or selects no
@@ -182,7 +182,7 @@ def rotate(
         report = replace(report, problems=tuple(_first(plan, WRONG, _MAX_PROBLEMS)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    answer = report.as_dict() | {"more": report.stale > 0, "notes": list(planned.notes)}
+    answer = report.as_dict() | {"more": report.stale > 0, "notes": list(planned.remarks)}
     # Writers of objects decide how many keys these name, but Lambda limits the size of a response.
     del answer["keys_before"], answer["keys_after"]
     if cut and report.ended:
