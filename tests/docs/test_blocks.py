@@ -49,7 +49,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/explanation/concepts.md": {"sh": 1, "python": 2},
         "docs/how-to/editing.md": {"sh": 2},
         "docs/how-to/backups.md": {"sh": 6},
-        "docs/how-to/from-s3-encryption-client.md": {"sh": 3, "python": 1},
+        "docs/how-to/from-s3-encryption-client.md": {"sh": 3, "python": 2},
         "docs/how-to/from-scripts.md": {"python": 1, "sh": 4},
         "docs/how-to/from-encryption-sdk.md": {"sh": 6, "python": 1},
         "docs/reference/iam.md": {"python": 1},

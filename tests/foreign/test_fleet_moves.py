@@ -23,7 +23,7 @@ from sealwax import fleet
 from sealwax._core.moved import Moved
 from sealwax.cli import run
 from sealwax.fleet._journal import Journal
-from sealwax.fleet._moves import keep_moves
+from sealwax.fleet._moves import keep_memory
 from sealwax.fleet._settings import Settings
 from sealwax.fleet.spark import Spark
 from tests.cli.shell import ROOT
@@ -455,7 +455,7 @@ def test_all_of_many_moves_are_remembered(tmp_path: Path) -> None:
         for each in noted:
             journal.note_move(each)
     with Journal.create(new, new) as journal:
-        keep_moves(former, journal)
+        keep_memory(former, journal)
         assert [journal.find_move(each.source, each.target) for each in noted] == noted
 
 

@@ -171,7 +171,7 @@ class PlannedRewrap:
     Args:
         of_envelope: re-wraps envelopes.
         keyring: allows the plan's source keys.
-        note: called with the old and the new wrapped key, before the object gets the new one.
+        note: called with the new KMS key, the old and the new wrapped key, before the object gets the new one.
 
     Attributes:
         met: whether it met such an object.
@@ -183,7 +183,7 @@ class PlannedRewrap:
         keyring: KmsKeyring,
         settings: Settings,
         relpath: str,
-        note: Callable[[bytes, bytes], None],
+        note: Callable[[str, bytes, bytes], None],
     ) -> None:
         self._of_envelope = of_envelope
         self.met = False
@@ -207,9 +207,9 @@ class PlannedRewrap:
         changed = self._opener.rewrap(fields, file, AcceptStoredContext(), self._targets, verify=False)
         if not changed:
             # KMS said so: a later scan of this plan need not ask again.
-            self._note(fields.wrapped_key, fields.wrapped_key)
+            self._note(self._targets[0], fields.wrapped_key, fields.wrapped_key)
             raise NothingToDoError(State.FRESH)
-        self._note(fields.wrapped_key, fields.blob_of(changed))
+        self._note(self._targets[0], fields.wrapped_key, fields.blob_of(changed))
         return changed
 
 

@@ -51,7 +51,9 @@ CREATE TABLE answers (
 """
 # What a run notes of other formats. Plans of earlier builds have none of these, and no such objects.
 _OF_OTHER_FORMATS: Final = {
-    "blobs": "(number INTEGER, new BLOB, old BLOB NOT NULL, PRIMARY KEY (number, new)) WITHOUT ROWID",
+    "blobs": """(
+    name BLOB, new BLOB, key TEXT NOT NULL, old BLOB NOT NULL, PRIMARY KEY (name, new)
+) WITHOUT ROWID""",
     "moves": """(
     source BLOB, target BLOB, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL,
     PRIMARY KEY (source, target)

@@ -1,8 +1,9 @@
 """The journal of a plan: its objects with their states, what a scan counted, and what runs have done.
 
-It holds no key bytes: names, states, hashes of wrapped keys, stored contexts, and wrapped keys from KMS that several
-envelopes share. A commit survives the death of the process. Losing power may lose the last commits; the next run then
-finds those objects done.
+It holds no key bytes: names, states, hashes of wrapped keys, stored contexts, wrapped keys from KMS that several
+envelopes share, and those that objects of other formats had. A commit survives the death of the process. Losing power
+may lose the last commits; the next run then finds those objects done. What a run notes of other formats is nowhere
+else, so each commit of such a plan survives that too.
 """
 
 from __future__ import annotations
@@ -400,15 +401,31 @@ class Journal(PlanDatabase):
 
     # --- objects of the S3 Encryption Client, as _kms_calls.BlobStore
 
-    def note_blob(self, number: int, old: bytes, new: bytes) -> None:
-        """Record the wrapped key that an object has, before it gets a new one."""
+    def note_blob(self, name: str, key: str, old: bytes, new: bytes) -> None:
+        """Record the wrapped key that an object has, before it gets a new one, which is under a key."""
+        row = (_as_bytes(name), hash_of(new), key, old)
         with self.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?,?,?)", (number, hash_of(new), old))
+            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?,?,?,?)", row)
 
-    def has_written(self, number: int, hashes: Iterable[bytes]) -> bool:
-        """Whether a run of this plan gave an object the wrapped key with one of these hashes."""
-        query = "SELECT 1 FROM blobs WHERE number = ? AND new = ?"
-        return any(self._rows("i", query, number, each) for each in hashes)
+    def has_written(self, name: str, key: str, hashes: Iterable[bytes]) -> bool:
+        """Whether a run gave an object the wrapped key with one of these hashes, under a key."""
+        query = "SELECT 1 FROM blobs WHERE name = ? AND new = ? AND key = ?"
+        return any(self._rows("i", query, _as_bytes(name), each, key) for each in hashes)
+
+    def keep_blobs(self, old: Journal) -> None:
+        """Take over the wrapped keys that another plan has recorded."""
+        last: tuple[bytes, bytes] = (b"", b"")
+        query = "SELECT name, new, key, old FROM blobs WHERE (name, new) > (?, ?) ORDER BY name, new LIMIT ?"
+        while rows := old._rows("bbtb", query, *last, _PAGE):
+            last = rows[-1][:2]
+            with self.writing() as connection:
+                connection.executemany("INSERT INTO blobs VALUES (?,?,?,?)", rows)
+
+    def unfinished(self, place: int, name: str) -> tuple[State, str] | None:
+        """Return the state and the reason of an object that a run has left or failed at; None of any other."""
+        query = "SELECT state, reason FROM items WHERE place = ? AND name = ? AND state IN (?, ?)"
+        rows = self._rows("st", query, place, _as_bytes(name), State.LEFT, State.FAILED)
+        return (State(rows[0][0]), rows[0][1]) if rows else None
 
     # --- files of other formats that become envelopes, by their real names
 

@@ -35,8 +35,8 @@ class AnswerStore(Protocol):
 class BlobStore(Protocol):
     """Stores the wrapped keys that objects of other formats had, before they get new ones."""
 
-    def note_blob(self, number: int, old: bytes, new: bytes) -> None:
-        """Store an object's wrapped key."""
+    def note_blob(self, name: str, key: str, old: bytes, new: bytes) -> None:
+        """Store an object's wrapped key, and which KMS key its new one is under."""
 
 
 class Rewrapper:

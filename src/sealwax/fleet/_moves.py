@@ -1,4 +1,4 @@
-"""What a plan remembers of its moves, for its own runs and for ``sealwax migrate``."""
+"""What a plan remembers of its moves, for its own runs, plans that replace it, and ``sealwax migrate``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class JournalMoves:
         self._journal.note_move(moved)
 
 
-def keep_moves(former: Path, journal: Journal) -> None:
-    """Take over what a plan that is about to be replaced remembers: nothing else knows whose envelopes these are.
+def keep_memory(former: Path, journal: Journal) -> None:
+    """Take over what a plan that is about to be replaced remembers: whose envelopes these are, and old wrapped keys.
 
     Raises:
-        PlanError: its moves are damaged.
+        PlanError: that is damaged.
     """
     if not is_plan(str(former)):
         return
@@ -45,6 +45,7 @@ def keep_moves(former: Path, journal: Journal) -> None:
         for page in old.moves():
             for moved in page:
                 journal.note_move(moved)
+        journal.keep_blobs(old)
 
 
 class PlanMoves:

@@ -18,7 +18,7 @@ from sealwax.errors import EngineError, FileError
 from sealwax.fleet import _proof, _report
 from sealwax.fleet._journal import Journal, by_use
 from sealwax.fleet._lookup import settings_of
-from sealwax.fleet._moves import keep_moves
+from sealwax.fleet._moves import keep_memory
 from sealwax.fleet._moving import Targets
 from sealwax.fleet._planfile import BESIDE, put_in_place
 from sealwax.fleet._report import FleetReport
@@ -100,7 +100,8 @@ def plan(
         rate: KMS requests per second, for the estimated time.
         workers: how many threads read objects.
         engine: what reads the headers: a ``fleet.spark.Spark``, or ``workers`` threads by default.
-        overwrite: whether to replace an existing plan. The new one remembers what the old one has moved.
+        overwrite: whether to replace an existing plan. The new one remembers what the old one has moved,
+            and the old wrapped keys.
         on_progress: called with how many objects are done, and 0.
 
     Returns:
@@ -162,7 +163,7 @@ def plan(
         with Journal.create(temporary, target) as journal:
             for name, value in facts.items():
                 journal.set_fact(name, value)
-            keep_moves(target, journal)
+            keep_memory(target, journal)
             scan = Scan(journal, settings, stores, target, targets=targets_of(settings, open_location), first=True)
             scan.run(engine or Threads(workers), on_progress)
             _proof.take_digests(journal, stores, digests, workers, on_progress)

@@ -13,7 +13,7 @@ from sealwax._aws.session import Session
 from sealwax._core import validate
 from sealwax.errors import CredentialsError, EngineError
 from sealwax.events import OnEvent
-from sealwax.fleet import _proof, _reencrypt, _report
+from sealwax.fleet import _client_objects, _proof, _reencrypt, _report
 from sealwax.fleet._journal import TO_DO, Journal, Problem
 from sealwax.fleet._kms_calls import RETRIES, Rewrapper
 from sealwax.fleet._mover import Comparer, FleetMover
@@ -166,10 +166,12 @@ def _rewrapping(job: _Job, asks: _Asks, targets: Targets | None) -> tuple[_Work,
     """
     journal, settings, stores, engine, health = job
     refuse_engine(settings.also, engine)
+    if targets is not None or _client_objects.NAME in settings.also:
+        # What it notes of other formats is in the plan before it is done, and nowhere else.
+        journal.sync_each_commit()
     rewrapper = Rewrapper(settings.sources, answers=journal, blobs=journal, **asks._asdict())
     if targets is None or not isinstance(engine, Threads):
         return lambda parts: engine._rewrap(parts, stores, settings, rewrapper, health), rewrapper
-    journal.sync_each_commit()
     mover = FleetMover(settings, JournalMoves(journal), targets, rewrapper)
 
     def work(parts: _Parts) -> Iterator[list[RunResult]]:

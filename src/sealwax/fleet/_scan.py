@@ -113,9 +113,14 @@ class Scan:
         if result.state != State.STALE or result.reasons[0] not in WORDS:
             return result
         self.unbound += result.context == ctx.EMPTY
-        if not self._journal.has_written(self._journal.number_of(place, result.name), result.hashes):
+        (key,) = self._settings.wanted.keys
+        if not self._journal.has_written(result.name, key.arn, result.hashes):
             return result
-        keys = tuple((key.arn, key.material_id.hex()) for key in self._settings.wanted.keys)
+        if unfinished := self._journal.unfinished(place, result.name):
+            # The copy was made. What the run had to tell of it stays until another run.
+            state, reason = unfinished
+            return replace(result, state=state, reason=reason, units=())
+        keys = ((key.arn, key.material_id.hex()),)
         return replace(result, state=State.FRESH, reasons=(), keys=keys, units=())
 
     def _record(self, number: int, place: int, pairs: Iterable[tuple[Entry, ScanResult]]) -> None:

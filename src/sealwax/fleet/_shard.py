@@ -7,6 +7,7 @@ done. Both may be repeated: a header is read again under the store's lock, and w
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -376,7 +377,7 @@ def _rewrap_any(
         rewrapper.keyring,
         settings,
         relative(item.name, store.location),
-        lambda old, new: blobs.note_blob(item.number, old, new),
+        functools.partial(blobs.note_blob, item.name),
     )
 
     def work() -> RunResult:

@@ -230,7 +230,7 @@ def _check_places(own: Mapping[str, str], there: Mapping[str, str]) -> None:
     if wrong:
         _contradiction(f"'{min(wrong)}' in its metadata beside an instruction file")
     if not own.keys() & _V3 and not there.keys() & (_V2 | {_V1}):
-        _contradiction("an instruction file of version 3 beside metadata that are not")
+        _contradiction("an instruction file of version 3 beside metadata that is not")
 
 
 def _fields(given: Mapping[str, object]) -> dict[str, str]:
