@@ -303,7 +303,13 @@ class StoreError(FileError):
 
 
 class RewrapConflictError(SealwaxError):
-    """The envelope changed, or contradicts itself, during a re-wrap; nothing was written."""
+    """The envelope changed, or contradicts itself, during a re-wrap; nothing was written, unless it says so.
+
+    Attributes:
+        buried: whether the re-wrapped object has replaced what another program wrote.
+    """
+
+    buried: bool = False
 
 
 class RecordError(SealwaxError):

@@ -199,6 +199,44 @@ def test_a_plan_that_is_replaced_leaves_its_old_wrapped_keys(world: World, capfd
     plan.close()
 
 
+def test_what_a_rewrap_has_buried_is_told_until_somebody_has_looked(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """KMS would say in the next pass that the object is done; what another program wrote is an old version."""
+    world.begin()
+    made = world.put("x", DATA)
+    world.put("y", DATA)
+    world.s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+    run(["fleet", "plan", "--also", "s3ec", *PLAN])
+    copies: list[Request] = []
+
+    def within_the_second(request: Request) -> Any:
+        if request.operation == "PutObjectCopy" and request.path == "/bucket/x":
+            copies.append(request)
+            made.put(world.s3, "x")
+            del request.headers["x-amz-copy-source-if-unmodified-since"]
+        if request.operation == "PutObjectCopy" and request.path == "/bucket/y" and not throttled:
+            throttled.append(request)
+            return error(412, "PreconditionFailed")
+        return None
+
+    throttled: list[Request] = []
+    capfd.readouterr()
+    with world.server.fault(within_the_second):
+        assert run(["fleet", "run", "--apply", "--json", "plan"]) == 8
+    done = answer(capfd)
+    assert (done["rewrapped"], done["left"], done["fresh"], done["done"]) == (1, 1, 1, False), "y has a second pass"
+    assert (len(copies), len(throttled)) == (1, 1)
+    (problem,) = done["problems"]
+    assert "look at the bucket's versions" in problem["reason"]
+    assert run(["fleet", "verify", "--json", "plan"]) == 8
+    assert answer(capfd)["problems"] == [problem]
+    made.put(world.s3, "x")  # restored
+    assert run(["fleet", "run", "--apply", "--json", "plan"]) == 0
+    assert answer(capfd)["rewrapped"] == 1
+    assert run(["fleet", "verify", "--json", "plan"]) == 0
+
+
 def test_a_new_key_that_is_also_a_source(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     """As for new material of one key: what is under it stays as it is."""
     for name in ("kms", "v3", "v3-file"):

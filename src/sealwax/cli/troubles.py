@@ -502,10 +502,10 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         "is larger than S3 accepts",
     ),
     errors.RewrapConflictError: _trouble(
-        "the envelope changed, or contradicts itself, during a re-wrap; nothing was written",
+        "the envelope changed, or contradicts itself, during a re-wrap; nothing was written, unless it says so",
         """
         Another program replaced the file meanwhile.
-            Run the same command again.
+            Run the same command again. If the error says so, look at the object's versions first.
         Two runs work on the same files.
             Let one finish, then run the other again.
         Its two copies of the header differ.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
@@ -195,29 +195,36 @@ def _passes(
     changed: Counter[State] = Counter()
     no_credentials = ""
     states: tuple[State, ...] = TO_DO
+    told: set[int] = set()
     for _ in range(_PASSES):
         left = 0
-        for results in work(_parts(journal, states, places)):
+        for results in work(_parts(journal, states, places, told)):
             journal.record_results(results)
             for result in results:
                 changed[result.state] += 1
-                left += result.state == State.LEFT
+                if result.buried:
+                    told.add(result.number)
+                else:
+                    left += result.state == State.LEFT
                 no_credentials = result.reason if result.no_credentials else no_credentials
             done += len(results)
             on_progress(min(done, total), total)
         journal.set_fact("kms_calls", journal.fact("kms_calls") + kms.calls - recorded_calls)
         recorded_calls = kms.calls
-        # What another program was changing, or KMS refused for the moment, gets another chance.
+        # What another program was changing, or KMS refused for the moment, gets another chance. What the re-wrap has
+        # buried does not: KMS would say that the object is done, and nobody would look at its versions.
         states = (State.LEFT,)
         if not left or health.over():
             break
     return changed, no_credentials
 
 
-def _parts(journal: Journal, states: Sequence[State], places: int) -> Iterator[tuple[int, list[Item]]]:
+def _parts(
+    journal: Journal, states: Sequence[State], places: int, without: Collection[int]
+) -> Iterator[tuple[int, list[Item]]]:
     for place in range(places):
         for page in journal.items(states, place):
-            yield place, page
+            yield place, [item for item in page if item.number not in without]
 
 
 # --- status and verify

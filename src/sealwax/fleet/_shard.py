@@ -280,6 +280,7 @@ class RunResult:
         kms_error: KMS, or a key store's database, was unreachable, throttled, or refused.
         no_credentials: there are no credentials: every other object will fail too.
         format: as in ``ScanResult``.
+        buried: the re-wrap has replaced what another program wrote: this run does not work on it again.
     """
 
     number: int
@@ -290,6 +291,7 @@ class RunResult:
     kms_error: bool = False
     no_credentials: bool = False
     format: str = ""
+    buried: bool = False
 
 
 class NothingToDo(Exception):  # noqa: N818  not an error
@@ -399,7 +401,7 @@ def outcome(item: Item, work: Callable[[], RunResult]) -> RunResult:
     except NothingToDo as end:
         return RunResult(item.number, item.name, end.state, end.reason, end.keys)
     except RewrapConflictError as error:
-        return RunResult(item.number, item.name, State.LEFT, _reason(error))
+        return RunResult(item.number, item.name, State.LEFT, _reason(error), buried=error.buried)
     except NotAnEnvelopeError as error:
         return RunResult(
             item.number, item.name, State.FOREIGN, _reason(error), _named_keys(error), format=_format(error)

@@ -24,7 +24,8 @@ class State(StrEnum):
     FAILED = "failed"
     """It is stale, and re-wrapping it failed."""
     LEFT = "left"
-    """Another program was changing it, or KMS was unavailable: a later pass may succeed."""
+    """Another program was changing it, or KMS was unavailable: a later pass may succeed. Or the re-wrap has replaced
+    what another program wrote."""
     SKIPPED = "skipped"
     """Its context is not one of those given."""
     FOREIGN = "foreign"

@@ -234,10 +234,7 @@ def _check(service: Service, name: ObjectName, before: Response, metadata: Mappi
     while earlier and earlier[0] != old and _has(service, name, metadata, earlier[0]):
         earlier = earlier[1:]  # the same copy, which was sent again after a response was lost
     if earlier[:1] != [old]:
-        raise RewrapConflictError(
-            f"another program wrote '{printable(str(name))}' at the same time, and the re-wrapped object has replaced "
-            "what it wrote: look at the bucket's versions of the object, and restore the one that you want"
-        )
+        raise _buried(name)
 
 
 def _unchecked(name: ObjectName, error: StoreError) -> StoreError:
@@ -254,6 +251,15 @@ def _changed(name: ObjectName) -> RewrapConflictError:
     return RewrapConflictError(
         f"'{printable(str(name))}' was replaced or removed by another program meanwhile; it was left alone"
     )
+
+
+def _buried(name: ObjectName) -> RewrapConflictError:
+    error = RewrapConflictError(
+        f"another program wrote '{printable(str(name))}' at the same time, and the re-wrapped object has replaced "
+        "what it wrote: look at the bucket's versions of the object, and restore the one that you want"
+    )
+    error.buried = True
+    return error
 
 
 def _replaced(name: ObjectName) -> RewrapConflictError:
