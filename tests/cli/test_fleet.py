@@ -96,7 +96,7 @@ def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> N
     assert keys.calls().count("Decrypt") == made + 5
     damaged = shell.folder / "data/002.swx"
     damaged.write_bytes(flipped(damaged.read_bytes(), -1))
-    shell.sealwax("fleet", "verify", "p").failed(5, "1 payload changed")
+    shell.sealwax("fleet", "verify", "p").failed(5, "1 plaintext changed")
 
 
 def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:

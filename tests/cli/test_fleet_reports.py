@@ -12,6 +12,7 @@ import pytest
 from sealwax import __version__, fleet
 from sealwax.cli.fleet_reports import verdict_of
 from sealwax.fleet import Checked, FleetReport, State
+from sealwax.fleet._journal import ProblemKind
 from tests.cli.conftest import Keys
 from tests.cli.shell import Shell, flipped
 from tests.fleet.samples import NEW, OLD, OTHER, report
@@ -149,6 +150,22 @@ LIST = "sealwax fleet status 'a plan' --list"
             "unsure",
             "No envelope of the sample could be decrypted here",
             "use `sealwax verify`",
+        ),
+        (
+            report("verify", checked=Checked(cbc=1), also=("s3ec",)),
+            "unsure",
+            "No object of the sample could be decrypted here",
+            "read objects in AES-CBC with the program that wrote them",
+        ),
+        (
+            report(
+                "plan",
+                states={State.REFUSED: (1, 0)},
+                kinds=(ProblemKind(State.REFUSED, "'s3://b/does not move' is something else", 1),),
+            ),
+            "bad",
+            "The only envelope cannot be re-wrapped",
+            "fix the causes listed",
         ),
     ],
 )

@@ -9,10 +9,15 @@ OLD, NEW, OTHER = (f"arn:aws:kms:eu-west-1:111122223333:key/{at}" for at in ("ol
 
 
 def report(
-    verb: str = "run", *, sources: tuple[str, ...] = (OLD,), reencrypt: bool = False, **more: object
+    verb: str = "run",
+    *,
+    sources: tuple[str, ...] = (OLD,),
+    reencrypt: bool = False,
+    also: tuple[str, ...] = (),
+    **more: object,
 ) -> FleetReport:
     """Return a report in which all 1,234 envelopes are done, but for what is given."""
-    settings = Settings(sources, Wanted((WantedKey(NEW),)), Contexts((), True), reencrypt=reencrypt)
+    settings = Settings(sources, Wanted((WantedKey(NEW),)), Contexts((), True), reencrypt=reencrypt, also=also)
     facts: dict[str, object] = {
         "locations": ("/data",),
         "states": {State.REWRAPPED: (1234, 0)},

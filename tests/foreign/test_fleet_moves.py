@@ -467,6 +467,18 @@ def test_a_file_that_is_no_plan_is_replaced(world: World, former: bytes) -> None
     assert run([*PLAN, "--force", *MOVE, *ENVKMS, "in"]) == 0
 
 
+def test_what_no_option_of_a_fleet_reads(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing marks the file, so only commands for single files are told to read it."""
+    Path("in").mkdir()
+    Path("in/guide").write_bytes(scripts.guide(world.lab, "alias/old", b"data"))
+    said = "decrypt, verify and migrate read it with --format boto3-fernet"
+    run(["fleet", "plan", *PLAN[3:], *MOVE, "--report", "plan.html", "in"])
+    assert said in capfd.readouterr().out
+    assert said in Path("plan.html").read_text()
+    run(["fleet", "status", "--list", "plan"])
+    assert said in capfd.readouterr().out
+
+
 def test_verify_compares_plaintexts(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     """An envelope with an authentic payload of other data: only both plaintexts tell."""
     moved(world, capfd, "x", "y")
@@ -492,7 +504,12 @@ def test_a_damaged_envelope_does_not_verify(world: World, capfd: pytest.CaptureF
     assert run(["fleet", "verify", "--json", "plan"]) == 5
     verified = told(capfd)
     assert [Path(each["name"]).name for each in verified["not_decrypted"]] == ["x"]
-    assert verified["moved_unchanged"] == 1
+    assert (verified["moved_unchanged"], verified["moved_compared"]) == (1, 2)
+    Path("in/y.swx").write_bytes(Path("in/y.swx").read_bytes()[:-1] + b"?")
+    assert run(["fleet", "verify", "plan"]) == 5
+    said = capfd.readouterr()
+    assert "none of 2 compared hold the same as their envelopes" in said.out
+    assert "2 objects failed to decrypt" in said.err
     before = asked(world)
     assert run(["fleet", "verify", "--json", "--digest", "0", "plan"]) == 0
     assert asked(world) == before
@@ -634,7 +651,7 @@ def test_the_page_and_the_text(world: World, capfd: pytest.CaptureFixture[str]) 
     assert "moved 1: each is still there, and has an envelope" in " ".join(capfd.readouterr().out.split())
     assert "moved" in Path("run.html").read_text()
     run(["fleet", "verify", "plan"])
-    assert "moved 1 hold the same as their envelopes" in " ".join(capfd.readouterr().out.split())
+    assert " moved 1 hold the same as their envelopes" in " ".join(capfd.readouterr().out.split())
 
 
 # --- killed

@@ -89,6 +89,12 @@ def test_planned_run_and_verified(mixed: World, capfd: pytest.CaptureFixture[str
     run(["fleet", "verify", "--json", "--decrypt", "100", "plan"])
     verified = answer(capfd)
     assert (verified["stale"], verified["decrypted"], verified["not_decrypted"]) == (1, 6, [])
+    assert (verified["in_aes_cbc"], verified["not_decryptable_here"]) == (1, 0)
+    # Nothing says under which material objects are; the envelope does.
+    for report in (done, verified):
+        materials = [each["objects"] for each in report["keys_after"] if each["key_material_id"]]
+        assert materials == [1]
+        assert {"key_arn": mixed.new, "key_material_id": None, "objects": 6} in report["keys_after"]
     assert mixed.state() == versions
     for name, how in KINDS.items():
         if how.get("cipher") != s3ec.CBC:
@@ -288,6 +294,21 @@ def test_stopped_after_the_copy(world: World, capfd: pytest.CaptureFixture[str])
     done = answer(capfd)
     assert (done["fresh"], done["rewrapped"], done["stale"]) == (1, 0, 0)
     assert world.state() == before
+
+
+def test_objects_in_cbc_are_not_read(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.put("cbc", DATA, **KINDS["cbc"])
+    for verb in (("plan", "--also", "s3ec", *PLAN), ("run", "--apply", "plan")):
+        assert run(["fleet", *verb]) == 0
+    capfd.readouterr()
+    assert run(["fleet", "verify", "--decrypt", "5", "--report", "page.html", "plan"]) == 8
+    said = capfd.readouterr()
+    out = " ".join(said.out.split())
+    assert "1 not tried: in AES-CBC, which is re-wrapped and not read" in out
+    assert "next: read objects in AES-CBC with the program that wrote them" in out
+    assert "local context" not in out
+    assert "decrypted none of 5: 1 object in AES-CBC" in said.err
+    assert "in AES-CBC, which is re-wrapped and not read" in Path("page.html").read_text()
 
 
 def test_digests_show_that_no_byte_changes(world: World, capfd: pytest.CaptureFixture[str]) -> None:

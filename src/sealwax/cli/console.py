@@ -150,11 +150,11 @@ def _has_text_form(foreign: ForeignFormat) -> bool:
 def in_options(text: str) -> str:
     """Return what the library says about a format that has to be allowed, with the option that allows it."""
     context = click.get_current_context(silent=True)
-    takes_it = context is not None and any(each.name == "legacy" for each in context.command.params)
+    options = [] if context is None else [name for each in context.command.params for name in each.opts]
 
     def named(allowed: re.Match[str]) -> str:
         option = "--format" if allowed[1] in UNMARKED else "--allow-legacy"
-        reading = "to read it, use" if takes_it else "decrypt, verify and migrate read it with"
+        reading = "to read it, use" if option in options else "decrypt, verify and migrate read it with"
         return f"{reading} {option} {allowed[1]}"
 
     return _TO_ALLOW.sub(named, text)

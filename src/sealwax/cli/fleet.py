@@ -386,9 +386,8 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, reports: Report
             if as_json:
                 console.print_json({"name": name, "state": state, "reason": reason})
             else:
-                console.print(
-                    f"{state}: {printable(name)}{': ' if name and reason else ''}{console.in_commands(reason)}"
-                )
+                shown = fleet_reports.in_commands(reason)
+                console.print(f"{state}: {printable(name)}{': ' if name and reason else ''}{shown}")
         return 0
     _show(library.status(plan_file), plan_file, as_json, reports, None, None)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import TYPE_CHECKING, Final
@@ -42,18 +43,24 @@ def show(report: FleetReport, plan: str, as_json: bool, reports: Reports, made: 
     elif not reports.on_stdout and (report.verb == "status" or not current().quiet):
         more = any(kind.objects > len(kind.examples or "-") for kind in report.kinds)
         listing = [f"  list all: {command('fleet', 'status', plan, '--list')}"] if more else []
-        console.print("\n".join((console.in_commands(str(report)), *listing, *verdict.lines())))
+        console.print("\n".join((in_commands(str(report)), *listing, *verdict.lines())))
     if reports:
         origin = made()
+        kinds = tuple(dataclasses.replace(kind, reason=in_commands(kind.reason)) for kind in report.kinds)
 
         def render(form: str) -> str:
             from sealwax.fleet._page import as_html
 
             if form == "json":
                 return json.dumps(facts | {"made": origin.as_dict()}) + "\n"
-            return as_html(report, verdict, origin)
+            return as_html(dataclasses.replace(report, kinds=kinds), verdict, origin)
 
         reports.write(render)
+
+
+def in_commands(text: str) -> str:
+    """Return what the library says about a fleet, with commands and options in place of its own words."""
+    return console.in_options(console.in_commands(text))
 
 
 def regions(report: FleetReport) -> list[str]:
@@ -86,7 +93,7 @@ def _wrong(report: FleetReport) -> list[str]:
     checked = report.checked
     parts = []
     if checked and checked.changed:
-        parts.append(f"{counted(len(checked.changed), _compared(report))} changed since the plan")
+        parts.append(f"{counted(len(checked.changed), compared(report))} changed since the plan")
     if checked and checked.undecrypted:
         parts.append(f"{counted(len(checked.undecrypted), noun(report))} failed to decrypt")
     if report.failed:
@@ -124,20 +131,22 @@ def _unchecked(report: FleetReport) -> list[str]:
     if report.empty:
         parts.append(f"there is no envelope in {_named(report.empty)}")
     if _sampled_none(report):
-        parts.append("no envelope of the sample could be decrypted here")
+        parts.append(f"no {noun(report)} of the sample could be decrypted here")
     if report.blind:
         parts.append("old key material cannot be detected")
     return parts
 
 
-def _compared(report: FleetReport) -> str:
+def compared(report: FleetReport) -> str:
     return "plaintext" if report.settings.reencrypt else "payload"
 
 
 def _sampled_none(report: FleetReport) -> bool:
     """Whether none of the envelopes to decrypt could be decrypted with what a verification knows."""
     checked = report.checked
-    return checked is not None and bool(checked.elsewhere and not checked.decrypted and not checked.undecrypted)
+    if checked is None or checked.decrypted or checked.undecrypted:
+        return False
+    return bool(checked.elsewhere or checked.cbc)
 
 
 def _all_well(report: FleetReport) -> str:
@@ -149,7 +158,7 @@ def _all_well(report: FleetReport) -> str:
     checked, besides = report.checked, []
     if checked and checked.digests:
         text += (
-            f", and {counted(checked.digests, _compared(report))} {'is' if checked.digests == 1 else 'are'} unchanged"
+            f", and {counted(checked.digests, compared(report))} {'is' if checked.digests == 1 else 'are'} unchanged"
         )
     if checked and checked.decrypted:
         besides.append(f"{checked.decrypted:,} decrypted")
@@ -239,8 +248,10 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
 
 def _only_moves(report: FleetReport) -> bool:
     """Whether a plan that does not move refuses nothing but what can be moved."""
+    from sealwax.fleet._moving import NOT_MOVED
+
     refused = [kind for kind in report.kinds if kind.state == "refused"]
-    return bool(refused) and report.settings.move is None and all("does not move" in kind.reason for kind in refused)
+    return bool(refused) and all(kind.reason == NOT_MOVED for kind in refused)
 
 
 def _see(report: FleetReport) -> str:
@@ -252,6 +263,8 @@ def _see(report: FleetReport) -> str:
         return "check the names of the places without envelopes, then plan again"
     if report.blind:
         return "allow kms:DescribeKey and kms:ListKeyRotations on the keys of --to, then plan again"
+    if report.checked is not None and not report.checked.elsewhere:
+        return "read objects in AES-CBC with the program that wrote them: sealwax only re-wraps them"
     return "use `sealwax verify` to check envelopes with a local context or a detached payload"
 
 

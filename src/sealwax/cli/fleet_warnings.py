@@ -30,16 +30,18 @@ def of_verification(report: FleetReport, decrypt: int) -> int:
     assert checked is not None
     status = of_objects(report)
     if checked.changed:
-        console.warn(f"{counted(len(checked.changed), 'payload')} changed since the plan")
+        console.warn(f"{counted(len(checked.changed), fleet_reports.compared(report))} changed since the plan")
     if checked.undecrypted:
-        console.warn(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
+        console.warn(f"{counted(len(checked.undecrypted), fleet_reports.noun(report))} failed to decrypt")
     if checked.changed or checked.undecrypted:
         return _PAYLOAD_STATUS
     if report.nothing and checked.gone:
         console.warn(f"every object of the plan is gone ({checked.gone:,}); check that its places are unchanged")
-    if decrypt and checked.elsewhere and not checked.decrypted:
-        unreadable = counted(checked.elsewhere, "envelope")
-        console.warn(f"decrypted none of {decrypt:,}: {unreadable} with local pairs or a detached payload")
+    if decrypt and (checked.elsewhere or checked.cbc) and not checked.decrypted:
+        closed = [f"{counted(checked.elsewhere, 'envelope')} with local pairs or a detached payload"]
+        unread = [f"{counted(checked.cbc, 'object')} in AES-CBC, which is re-wrapped and not read"]
+        why = ", and ".join(closed * bool(checked.elsewhere) + unread * bool(checked.cbc))
+        console.warn(f"decrypted none of {decrypt:,}: {why}")
         status = PARTLY_DONE
     if report.stale:
         stale = counted(report.stale, fleet_reports.noun(report))
@@ -54,10 +56,10 @@ def of_objects(report: FleetReport) -> int:
         console.warn(f"no envelopes found in '{printable(place)}'; check the place")
     if report.missed:
         reasons = [reason for _, state, reason in report.problems if state == "skipped"]
-        first = f"; the first: {reasons[0]}" if reasons else ""
+        first = f"; the first: {fleet_reports.in_commands(reasons[0])}" if reasons else ""
+        skipped = counted(report.count("skipped"), fleet_reports.noun(report))
         console.warn(
-            f"skipped {counted(report.count('skipped'), 'envelope')}, because none has the context of the "
-            f"plan{first}; check the plan's -c and WHERE"
+            f"skipped {skipped}, because none has the context of the plan{first}; check the plan's -c and WHERE"
         )
     if report.hidden:
         console.warn(
@@ -87,5 +89,5 @@ def _named(report: FleetReport, states: Sequence[str]) -> str:
     """Return the first object in these states, and why; -q and --json print nothing else about it."""
     for name, state, reason in report.problems:
         if state in states:
-            return f"; the first: {printable(name)}{': ' if name and reason else ''}{console.in_commands(reason)}"
+            return f"; the first: {printable(name)}{': ' if name and reason else ''}{fleet_reports.in_commands(reason)}"
     return ""

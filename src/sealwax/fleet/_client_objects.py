@@ -152,6 +152,11 @@ def hash_of(blob: bytes) -> bytes:
     return hashlib.sha256(blob).digest()
 
 
+def keys_of(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return what a journal records of an object that is under the wanted key: nothing says under which material."""
+    return tuple((key.arn, "") for key in settings.wanted.keys)
+
+
 class NothingToDoError(Exception):
     """There is nothing to write. It never leaves the package.
 

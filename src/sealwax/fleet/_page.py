@@ -93,6 +93,7 @@ def _numbers(report: FleetReport) -> Iterable[tuple[str, int, str]]:
         yield "good", checked.moved, "moved, and the same as in the envelope{s}"
         yield "", checked.replaced, "replaced since the plan"
         yield "", checked.elsewhere, "not tried: a local context, or a payload stored elsewhere"
+        yield "", checked.cbc, "not tried: in AES-CBC, which is re-wrapped and not read"
         yield "", checked.gone, "gone since the plan"
         yield "unsure", len(checked.leftovers), "temporary file{s} of killed processes"
     for region, lacking in report.missing_regions.items():

@@ -206,9 +206,10 @@ def compare_moved(
         )
     else:
         wanted = journal.sample((State.MOVED,), size)
-    same = 0
+    compared = same = 0
     changed, closed, unread = list(checked.changed), list(checked.undecrypted), list(checked.unread)
     for outcome, name, why in parallel(wanted, lambda at: comparer.compare(stores[at[0]], at[1].name), workers):
+        compared += 1
         same += outcome == "same"
         if outcome == "changed":
             changed.append(name)
@@ -216,14 +217,21 @@ def compare_moved(
             closed.append((name, why))
         elif outcome == "unread":
             unread.append((name, why))
-    return replace(checked, moved=same, changed=tuple(changed), undecrypted=tuple(closed), unread=tuple(unread))
+    return replace(
+        checked,
+        moved=same,
+        compared=compared,
+        changed=tuple(changed),
+        undecrypted=tuple(closed),
+        unread=tuple(unread),
+    )
 
 
 def decrypt_sample(
     journal: Journal, settings: Settings, stores: Sequence[Store], size: int, checked: Checked, opener: Opener
 ) -> Checked:
     """Decrypt this many random envelopes."""
-    decrypted = elsewhere = 0
+    decrypted = elsewhere = cbc = 0
     failed, unread = list(checked.undecrypted), list(checked.unread)
 
     class _Elsewhere(Exception):  # noqa: N818  not an error
@@ -248,7 +256,7 @@ def decrypt_sample(
                     opener.sealer.witness(file, expect)
             decrypted += 1
         except _client_objects.NotReadError:
-            elsewhere += 1
+            cbc += 1
         except _Elsewhere:
             elsewhere += 1
         except FileError as error:
@@ -257,4 +265,11 @@ def decrypt_sample(
             if is_of_credentials(error):
                 raise
             failed.append((item.name, str(error)))
-    return replace(checked, decrypted=decrypted, undecrypted=tuple(failed), unread=tuple(unread), elsewhere=elsewhere)
+    return replace(
+        checked,
+        decrypted=decrypted,
+        undecrypted=tuple(failed),
+        unread=tuple(unread),
+        elsewhere=elsewhere,
+        cbc=cbc,
+    )

@@ -48,6 +48,8 @@ class Checked:
         gone: how many objects of the plan no longer exist.
         leftovers: names of temporary files of killed processes in the folders.
         moved: how many files of other formats hold the same as their envelopes.
+        cbc: how many objects of the sample were not decrypted since they are in AES-CBC, which is not read.
+        compared: how many files of other formats were compared with their envelopes.
     """
 
     digests: int = 0
@@ -60,6 +62,8 @@ class Checked:
     gone: int = 0
     leftovers: tuple[str, ...] = ()
     moved: int = 0
+    cbc: int = 0
+    compared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +299,10 @@ class FleetReport:
                 "not_decrypted": [{"name": name, "reason": reason} for name, reason in checked.undecrypted],
                 "not_read": [{"name": name, "reason": reason} for name, reason in checked.unread],
                 "not_decryptable_here": checked.elsewhere,
+                "in_aes_cbc": checked.cbc,
                 "gone": checked.gone,
                 "leftovers": list(checked.leftovers),
+                "moved_compared": checked.compared,
                 "moved_unchanged": checked.moved,
             }
         )
@@ -504,8 +510,9 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
     else:
         add("payloads", "not compared: the plan has no digests of these objects")
     if report.moved:
-        unchanged = f"{checked.moved:,} hold the same as their envelopes" if checked.moved else "not compared"
-        add("moved", unchanged)
+        same = f"{checked.moved:,}" if checked.moved else "none"
+        same += f" of {checked.compared:,} compared" if checked.moved < checked.compared else ""
+        add("moved", f"{same} hold the same as their envelopes" if checked.compared else "not compared")
     if checked.gone:
         add("gone", f"{checked.gone:,} of the plan's objects")
     if checked.leftovers:
@@ -513,11 +520,13 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
     _add_first(checked.leftovers, "", add)
     _add_first(checked.changed, "changed", add)
     _add_first([f"{name}: {why}" for name, why in checked.unread], "not read", add)
-    if checked.decrypted or checked.undecrypted or checked.elsewhere:
+    if checked.decrypted or checked.undecrypted or checked.elsewhere or checked.cbc:
         failed = f"; failed: {len(checked.undecrypted):,}" if checked.undecrypted else ""
         add("decrypted", f"{checked.decrypted:,}{failed}")
         if checked.elsewhere:
             add("", f"{checked.elsewhere:,} not tried: a local context, or a payload stored elsewhere")
+        if checked.cbc:
+            add("", f"{checked.cbc:,} not tried: in AES-CBC, which is re-wrapped and not read")
     _add_first([f"{name}: {why}" for name, why in checked.undecrypted], "", add)
 
 

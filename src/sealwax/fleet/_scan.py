@@ -10,8 +10,7 @@ from typing import Final
 
 from sealwax._core import context as ctx
 from sealwax._text import printable
-from sealwax.fleet import _mover, _reencrypt
-from sealwax.fleet._client_objects import WORDS
+from sealwax.fleet import _client_objects, _mover, _reencrypt
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._moves import JournalMoves
 from sealwax.fleet._moving import Targets
@@ -110,7 +109,7 @@ class Scan:
 
     def _known(self, place: int, result: ScanResult) -> ScanResult:
         """Return what an object is, since only the plan knows which of them its runs have re-wrapped."""
-        if result.state != State.STALE or result.reasons[0] not in WORDS:
+        if result.state != State.STALE or result.reasons[0] not in _client_objects.WORDS:
             return result
         self.unbound += result.context == ctx.EMPTY
         (key,) = self._settings.wanted.keys
@@ -120,7 +119,7 @@ class Scan:
             # The copy was made. What the run had to tell of it stays until another run.
             state, reason = unfinished
             return replace(result, state=state, reason=reason, units=())
-        keys = ((key.arn, key.material_id.hex()),)
+        keys = _client_objects.keys_of(self._settings)
         return replace(result, state=State.FRESH, reasons=(), keys=keys, units=())
 
     def _record(self, number: int, place: int, pairs: Iterable[tuple[Entry, ScanResult]]) -> None:

@@ -371,7 +371,7 @@ def _rewrap_any(
 ) -> RunResult:
     """Re-wrap an object that is an envelope or an object of the S3 Encryption Client."""
     blobs = rewrapper.blobs
-    wanted = tuple((key.arn, key.material_id.hex()) for key in settings.wanted.keys)
+    wanted = _client_objects.keys_of(settings)
     if blobs is None:
         return RunResult(item.number, item.name, State.FAILED, "there is no journal for its old wrapped key")
     planned = _client_objects.PlannedRewrap(
