@@ -125,6 +125,19 @@ def test_without_permission(world: World, denied: str, err: Callable[[], str]) -
         assert all(f"s3://bucket/{at}.swx" in said for at in range(3))
 
 
+def test_a_plan_says_where_that_is_not_known(world: World, err: Callable[[], str]) -> None:
+    put(world, "s3ec", "public-read")
+    err()
+
+    def fault(request: Request) -> Any:
+        return error(403, "AccessDenied") if "ownershipControls" in request.query else None
+
+    plan = ["--from", "alias/old", "--to", "alias/new", *C, "-o", "plan", "s3://bucket/"]
+    with world.server.fault(fault):
+        run(["fleet", "plan", "--also", "s3ec", *plan])
+    assert "it is not known whether objects of s3://bucket/ have ACLs of their own" in err()
+
+
 @pytest.mark.parametrize("enforced", [False, True])
 def test_a_plan_says_where_objects_may_have_some(world: World, enforced: bool, err: Callable[[], str]) -> None:
     put(world, "s3ec", "private")

@@ -59,8 +59,11 @@ def warn_of_places(stores: Iterable[Store]) -> None:
             continue
         from sealwax.stores.s3._acls import may_have_acls
 
-        if may_have_acls(store):
+        may = may_have_acls(store)
+        if may is not False:
+            objects = f"objects of {console.shown(store.location)}"
+            have = f"{objects} may have" if may else f"it is not known whether {objects} have"
             console.info_once(
-                f"objects of {console.shown(store.location)} may have ACLs of their own, which changed objects do not "
-                "keep; `sealwax rewrap --dry-run` names those that have"
+                f"{have} ACLs of their own, which changed objects do not keep; `sealwax rewrap --dry-run` names those "
+                "that have some"
             )

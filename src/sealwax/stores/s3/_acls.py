@@ -76,13 +76,13 @@ class Acls:
             return False if error.code in _WITHOUT else None
 
 
-def may_have_acls(store: Store) -> bool:
-    """Return whether the objects of a store are in a bucket that has ACLs; False if S3 does not say.
+def may_have_acls(store: Store) -> bool | None:
+    """Return whether the objects of a store are in a bucket that has ACLs; None if S3 does not say.
 
     Raises:
         CredentialsError: there are no credentials, or S3 does not accept them.
     """
-    return isinstance(store, S3Store) and bool(Acls(store._service).of_bucket(store._prefix))
+    return Acls(store._service).of_bucket(store._prefix) if isinstance(store, S3Store) else False
 
 
 def _others(answer: Response) -> str:
