@@ -114,6 +114,23 @@ def test_old_versions_that_were_not_looked_at_are_told(world: World, capfd: pyte
     assert "not looked at" not in capfd.readouterr().out
 
 
+def test_old_versions_of_a_bucket_and_of_an_inventory(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is an inventory is told by what was opened, not by how it was typed."""
+    world.put("a/x", DATA)
+    assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", *C, "s3://bucket/a/x"]) == 0
+    capfd.readouterr()
+    retire = ("keys", "retire", "alias/old", "--ask-kms", "--versions", "--json", "--scan")
+    for place in ("s3://bucket", "s3://bucket/", "s3://bucket/a"):
+        assert run([*retire, place]) == 3
+        found = json.loads(capfd.readouterr().out)
+        assert (found["objects"], found["under"], found["unknown"]) == (2, 1, 0), place
+    inventories.publish(world.server, "CSV", inventories.as_csv([{**inventories.rows()[0], "Key": "a/x"}]))
+    assert run([*retire, inventories.WHERE]) == 3
+    found = json.loads(capfd.readouterr().out)
+    assert (found["objects"], found["under"], found["unknown"]) == (1, 0, 1)
+    assert "an S3 Inventory does not show old versions" in found["reasons"][0]
+
+
 @pytest.mark.usefixtures("world")
 def test_old_versions_of_envelopes(capfd: pytest.CaptureFixture[str], err: Callable[[], str]) -> None:
     Path("a").write_bytes(DATA)

@@ -225,7 +225,7 @@ def find_users(
         store = open_location(location)
         stores: list[Store] = [store]
         if versions and location.startswith(S3_SCHEME):
-            if isinstance(store, HasVersions) and store.location == location:
+            if isinstance(store, HasVersions):
                 stores.append(store.old_versions())
             else:
                 tally.doubt(f"{location}: an S3 Inventory does not show old versions; scan the bucket itself")

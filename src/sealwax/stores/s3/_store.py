@@ -212,6 +212,9 @@ class InventoryStore(S3Store):
         self._manifest = _inventory.read_manifest(service, location)
         super().__init__(str(ObjectName(self._manifest.source_bucket, "")), service=service)
 
+    # It may list current objects only.
+    old_versions = None  # type: ignore[assignment]
+
     @property
     def location(self) -> str:
         return str(self._manifest.name)
