@@ -8,6 +8,8 @@ import gc
 import json
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -386,8 +388,11 @@ def test_spark_says_that_it_does_not(world: World) -> None:
 class Invoked:
     function_name = "rotation"
 
+    def __init__(self, over: Callable[[], bool] = lambda: False) -> None:
+        self._over = over
+
     def get_remaining_time_in_millis(self) -> int:
-        return 900_000
+        return 0 if self._over() else 900_000
 
 
 def invoked(world: World, folder: Path, environment: dict[str, str], *, session: Any = None) -> dict[str, Any]:
@@ -451,3 +456,38 @@ def test_an_object_whose_instruction_file_is_gone_is_damaged(world: World, capfd
         told = answer(capfd)
         assert (told["objects"], told["damaged"], told["foreign"]) == (2, 1, 0)
     assert (told["fresh"], told["stale"]) == (1, 0)
+
+
+def test_many_invocations_of_lambda_get_to_the_end(world: World, tmp_path: Path) -> None:
+    """Looking again at what is done would take the time of each invocation."""
+    count, at_once, until = 12, 6, 0
+    for at in range(count):
+        world.put(f"a/{at:02}", DATA, instructions=at % 4 == 1)
+    world.put("b/x", DATA)
+    time.sleep(1.1)  # S3's dates have seconds
+    environment = {
+        "SEALWAX_LOCATIONS": "s3://bucket/a/ s3://bucket/b/",
+        "SEALWAX_FROM": world.old,
+        "SEALWAX_TO": world.new,
+        "SEALWAX_CONTEXT": json.dumps(CONTEXT),
+        "SEALWAX_ALSO": "s3ec",
+    }
+
+    def over() -> bool:
+        return len(world.calls()) >= until
+
+    done: list[int] = []
+    while sum(done) <= count:
+        assert len(done) < 20, done
+        until = len(world.calls()) + at_once
+        report = aws_lambda.rotate(
+            {"source": "aws.events", "detail-type": "Scheduled Event"},
+            Invoked(over),
+            environment,
+            folder=tmp_path / "plan",
+            session=world.lab.session(),
+            open_location=lambda location: S3Store(location, session=world.server.session()),
+        )
+        assert report["ended"] == "the time is up"
+        done.append(report["rewrapped"])
+    assert sum(done) == count + 1

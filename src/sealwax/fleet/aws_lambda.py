@@ -9,34 +9,42 @@ twice or late does no harm, and the next run does what one had no time for. Its 
 - ``SEALWAX_CONTEXT``: a JSON object of names and patterns for stored contexts, such as ``{"purpose": "backup"}``.
 - ``SEALWAX_ACCEPT_STORED_CONTEXT``: ``1`` if envelopes may store other pairs too.
 - ``SEALWAX_ALSO``: ``s3ec`` to also re-wrap objects of the S3 Encryption Client. They do not name their KMS keys, so
-  each run asks KMS for all of them, and twice for each that is done.
+  each run asks KMS for all of them, and twice for each that is done. If there is no time for all, a run takes those
+  that were changed longest ago and random ones in turn.
 
 A run writes one line of JSON with its report and three CloudWatch metrics. If it cannot run, the invocation fails.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 import os
+import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sealwax._aws.session import Session
+from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX
 from sealwax._text import printable
 from sealwax.errors import ConfigurationError, EngineError
 from sealwax.fleet import _planning, _rotation
 from sealwax.fleet._journal import Journal, Problem
+from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._planning import OpenStore
 from sealwax.fleet._report import WRONG, FleetReport
-from sealwax.fleet._settings import Contexts
+from sealwax.fleet._settings import Contexts, Settings
+from sealwax.fleet._shard import Item, RunResult, ScanResult
 from sealwax.fleet._state import State
-from sealwax.stores import open_store
+from sealwax.fleet._threads import Health, Threads
+from sealwax.stores import Entry, Store, open_store
 from sealwax.stores._store import is_key_store
 
 # Schedules are rules of EventBridge, or of EventBridge Scheduler.
@@ -160,6 +168,7 @@ def rotate(
                 "fleet' on a machine"
             )
 
+    engine = _InTurn() if also else Threads()
     check_time(0, 0)
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -174,11 +183,12 @@ def rotate(
             also=also,
             session=session,
             open_location=open_location,
+            engine=engine,
             on_progress=check_time,
         )
         _refuse_hidden_material(planned)
         _refuse_if_all_skipped(planned, plan)
-        report = _rotation.run(plan, session=session, open_location=open_location, stop=over)
+        report = _rotation.run(plan, session=session, open_location=open_location, engine=engine, stop=over)
         report = replace(report, problems=tuple(_first(plan, WRONG, _MAX_PROBLEMS)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -188,6 +198,48 @@ def rotate(
     if cut and report.ended:
         answer["ended"] = _TIME_IS_UP
     return answer
+
+
+class _InTurn(Threads):
+    """Threads that do not begin with the same objects in each invocation.
+
+    Objects of the S3 Encryption Client look stale to each plan. In the order of a listing, those that are done could
+    take the time of all others. A re-wrapped object is as new as its re-wrap, so the oldest ones are the likeliest to
+    be left; but old ones may be done, and new ones may not, so every other object is a random one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._modified: dict[str, float] = {}
+
+    def _scan(
+        self, place: int, store: Store, settings: Settings, unlisted: Callable[[str], None], own: Collection[str]
+    ) -> Iterator[tuple[list[Entry], list[ScanResult]]]:
+        for entries, results in super()._scan(place, store, settings, unlisted, own):
+            self._modified.update((entry.name, entry.modified) for entry in entries)
+            yield entries, results
+
+    def _rewrap(
+        self,
+        parts: Iterable[tuple[int, list[Item]]],
+        stores: Sequence[Store],
+        settings: Settings,
+        rewrapper: Rewrapper,
+        health: Health,
+    ) -> Iterator[list[RunResult]]:
+        return super()._rewrap(self._in_turn(parts), stores, settings, rewrapper, health)
+
+    def _in_turn(self, parts: Iterable[tuple[int, list[Item]]]) -> Iterator[tuple[int, list[Item]]]:
+        left = [(place, item) for place, items in parts for item in items]
+        oldest = sorted(left, key=lambda each: self._changed(each[1].name))
+        pairs = zip(oldest, random.sample(left, len(left)), strict=True)
+        order = dict.fromkeys(itertools.chain.from_iterable(pairs))
+        for place, each in itertools.groupby(order, operator.itemgetter(0)):
+            yield place, [item for _, item in each]
+
+    def _changed(self, name: str) -> float:
+        # The re-wrap of an object with an instruction file changes that file.
+        return max(self._modified.get(each, 0.0) for each in (name, name + INSTRUCTION_SUFFIX))
 
 
 def _refuse_hidden_material(planned: FleetReport) -> None:
