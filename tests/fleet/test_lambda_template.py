@@ -25,6 +25,7 @@ from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_p
 from tests.docs.blocks import ROOT
 from tests.fleet.fleets import Keys
 from tests.fleet.test_aws_lambda import OF_TODAY, ROTATED, SCHEDULED
+from tests.foreign import s3ec
 from tests.s3 import Request as S3Request
 from tests.s3 import StrictS3, error
 
@@ -71,6 +72,11 @@ def resolved(node: Any, given: dict[str, Any]) -> Any:
 def role_policy(given: dict[str, Any]) -> dict[str, Any]:
     (policy,) = RESOURCES["Role"]["Properties"]["Policies"]
     document: dict[str, Any] = resolved(policy["PolicyDocument"], given)
+    added = [each for each in RESOURCES.values() if each["Type"] == "AWS::IAM::RolePolicy"]
+    assert TREE["Conditions"] == {each["Condition"]: {"Fn::Equals": [{"Ref": "Also"}, "s3ec"]} for each in added}
+    for each in added if given.get("Also") == "s3ec" else ():
+        assert each["Properties"]["RoleName"] == {"Ref": "Role"}
+        document["Statement"] += resolved(each["Properties"]["PolicyDocument"], given)["Statement"]
     return document
 
 
@@ -263,8 +269,10 @@ class Deployed:
 
 
 @pytest.fixture
-def deployed(keys: Keys, tmp_path: Path) -> Iterator[Deployed]:
+def deployed(keys: Keys, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Deployed]:
     given = PARAMETERS | {"FromKeys": [*keys.old, keys.new], "ToKeys": [keys.new]}
+    if getattr(request, "param", "") == "s3ec":
+        given |= {"FromKeys": [*keys.old], "Also": "s3ec"}
     policy = role_policy(given)
     role = keys.lab.add_principal("rotation", role=True, policy=policy)["Arn"]
     server = Server(keys.lab)
@@ -388,6 +396,8 @@ S3_ACTIONS: Final[dict[str, tuple[str, ...]]] = {
     "UploadPartCopy": ("s3:PutObject", "s3:GetObject"),
     "CompleteMultipartUpload": ("s3:PutObject",),
     "AbortMultipartUpload": ("s3:AbortMultipartUpload",),
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html: with TaggingDirective COPY
+    "PutObjectCopy": ("s3:PutObject", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObjectTagging"),
 }
 
 
@@ -396,13 +406,17 @@ def needed_of_s3(request: S3Request) -> set[tuple[str, str]]:
     if request.operation == "ListObjectsV2":
         assert request.query["prefix"] == ["p/"]
         return {("s3:ListBucket", f"arn:aws:s3:::{request.path.strip('/')}")}
+    if request.operation == "ListObjectVersions":
+        assert request.query["prefix"][0].startswith("p/")
+        return {("s3:ListBucketVersions", f"arn:aws:s3:::{request.path.strip('/')}")}
     actions = set(S3_ACTIONS[request.operation])
     if "x-amz-tagging" in request.headers:
         actions.add("s3:PutObjectTagging")
-    if "versionId" in request.query:
-        actions = {action + "Version" if action == "s3:GetObject" else action for action in actions}
-    if "x-amz-copy-source" in request.headers:
-        assert request.headers["x-amz-copy-source"].lstrip("/").partition("?")[0] == request.path.lstrip("/")
+    source = request.headers.get("x-amz-copy-source", "")
+    if "versionId" in request.query or "versionId" in source:
+        actions = {re.sub("^s3:GetObject", "s3:GetObjectVersion", action) for action in actions}
+    if source:
+        assert source.lstrip("/").partition("?")[0] == request.path.lstrip("/")
     return {(action, f"arn:aws:s3:::{request.path.lstrip('/')}") for action in actions}
 
 
@@ -455,23 +469,65 @@ def test_the_role_allows_what_the_function_asks_for_and_no_more(deployed: Deploy
     assert deployed.read("p/material.swx") == b"material"
     assert deployed.read("p/large.swx") == bytes(6 << 20)
 
-    events = [event.record for event in keys.lab.trail.events()[before:]]
-    events = [event for event in events if "assumed-role/rotation" in event["userIdentity"].get("arn", "")]
-    assert not [event for event in events if "errorCode" in event]
-    used = set()
-    for event in events:
-        operation = event["eventName"]
-        arns = [each["ARN"] for each in event["resources"]]
-        for permission, arn in zip(permissions(operation), arns if len(arns) > 1 else arns * 2, strict=False):
-            used.add(permission.action)
-            assert allows_kms(deployed.policy, deployed.role, permission.action, arn), (permission.action, arn)
-    assert used == granted(deployed.policy, "kms")
+    assert asked_of_kms(deployed, before) == granted(deployed.policy, "kms")
 
     needed = {each for request in deployed.asked for each in needed_of_s3(request)}
     assert len(needed) > 10
     for action, resource in needed:
         assert allows_s3(deployed.policy, action, resource), (action, resource)
     assert {action for action, _ in needed} == granted(deployed.policy, "s3")
+
+
+def asked_of_kms(deployed: Deployed, before: int) -> set[str]:
+    """Return the actions that KMS asked IAM about after so many events, all of which the role allows."""
+    events = [event.record for event in deployed.keys.lab.trail.events()[before:]]
+    events = [event for event in events if "assumed-role/rotation" in event["userIdentity"].get("arn", "")]
+    used = set()
+    for event in events:
+        failed = event.get("errorCode")
+        assert failed in (None, "IncorrectKeyException")
+        arns = [each["ARN"] for each in event["resources"]]
+        arns = arns if failed or len(arns) > 1 else arns * 2  # a failed call tells one of the two
+        for permission, arn in zip(permissions(event["eventName"]), arns, strict=False):
+            used.add(permission.action)
+            assert allows_kms(deployed.policy, deployed.role, permission.action, arn), (permission.action, arn)
+    return used
+
+
+@pytest.mark.parametrize("deployed", ["s3ec"], indirect=True)
+def test_the_role_allows_what_objects_of_the_s3_encryption_client_need_and_no_more(deployed: Deployed) -> None:
+    keys, kms = deployed.keys, deployed.keys.lab.session().client("kms")
+    s3ec.make(kms, keys.one, b"x", {"tenant": "acme"}).put(deployed.client, "p/v3", Tagging="team=red")
+    s3ec.make(kms, keys.two, b"x", {"tenant": "acme"}, instructions=True).put(deployed.client, "p/file")
+    before = len(keys.lab.trail.events())
+    answers, _ = deployed.invoke(SCHEDULED, SCHEDULED)
+    assert [each["answer"]["rewrapped"] for each in answers] == [2, 0]
+    assert [each["answer"]["stale"] for each in answers] == [0, 0]
+    assert asked_of_kms(deployed, before) == granted(deployed.policy, "kms")
+
+    needed = {each for request in deployed.asked for each in needed_of_s3(request)}
+    for action, resource in needed:
+        assert allows_s3(deployed.policy, action, resource), (action, resource)
+    others = role_policy(PARAMETERS | {"FromKeys": [*keys.old], "ToKeys": [keys.new]})
+    assert {action for action, _ in needed} | granted(others, "s3") == granted(deployed.policy, "s3")
+    assert granted(deployed.policy, "s3") - granted(others, "s3") == {
+        "s3:ListBucketVersions",
+        "s3:GetObjectVersionTagging",
+    }
+    (listing,) = [each for each in deployed.policy["Statement"] if each["Action"] == "s3:ListBucketVersions"]
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": "p/*"}}
+    assert not allows_kms(others, deployed.role, "kms:ReEncryptFrom", keys.new)
+    assert not allows_kms(deployed.policy, deployed.role, "kms:ReEncryptTo", keys.one)
+
+
+def test_an_object_is_rewrapped_once_for_new_key_material(deployed: Deployed) -> None:
+    """The key is on both sides, and an object does not say which of its material it is under."""
+    keys = deployed.keys
+    s3ec.make(keys.lab.session().client("kms"), keys.new, b"x", {"tenant": "acme"}).put(deployed.client, "p/v3")
+    keys.lab.call("RotateKeyOnDemand", KeyId=keys.new)
+    answers, _ = deployed.invoke(ROTATED, SCHEDULED, SEALWAX_ALSO="s3ec", SEALWAX_FROM=keys.new)
+    assert [each["answer"]["rewrapped"] for each in answers] == [1, 0]
+    assert deployed.s3.operations.count("PutObjectCopy") == 1
 
 
 FORBIDDEN_KMS: Final = """

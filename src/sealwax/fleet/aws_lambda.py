@@ -9,8 +9,8 @@ twice or late does no harm, and the next run does what one had no time for. Its 
 - ``SEALWAX_CONTEXT``: a JSON object of names and patterns for stored contexts, such as ``{"purpose": "backup"}``.
 - ``SEALWAX_ACCEPT_STORED_CONTEXT``: ``1`` if envelopes may store other pairs too.
 - ``SEALWAX_ALSO``: ``s3ec`` to also re-wrap objects of the S3 Encryption Client. They do not name their KMS keys, so
-  each run asks KMS for all of them, and twice for each that is done. If there is no time for all, a run takes those
-  that were changed longest ago and random ones in turn.
+  each run asks KMS about all of them. If there is no time for all, a run takes those that were changed longest ago and
+  random ones in turn.
 
 A run writes one line of JSON with its report and three CloudWatch metrics. If it cannot run, the invocation fails.
 """

@@ -396,8 +396,13 @@ class KmsKeyring:
         source = answer.need("SourceKeyId", str)
         attempt.check(source)
         wrapped = _answers.wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
-        if isinstance(attempt.wrapped_key, UnnamedKey) and source == wrapped.key_arn:
-            # Nobody could know before that it is under this key already: it stays as it is.
+        under = source, answer.get("SourceKeyMaterialId")
+        if (
+            isinstance(attempt.wrapped_key, UnnamedKey)
+            and contexts[0] == contexts[1]
+            and under == (wrapped.key_arn, wrapped.key_material_id.hex())
+        ):
+            # Nobody could know before that it is under this key and material already: it stays as it is.
             return replace(wrapped, ciphertext=attempt.wrapped_key.ciphertext)
         return wrapped
 

@@ -40,7 +40,8 @@ class S3Store(Store):
 
     Listing needs s3:ListBucket and reading s3:GetObject. ``rewrap`` and ``replace`` also need s3:PutObject,
     s3:AbortMultipartUpload, s3:GetObjectTagging and, for objects with tags, s3:PutObjectTagging. ``rewrap`` transfers
-    at most 5 MiB of an object; S3 copies the rest itself.
+    at most 5 MiB of an object; S3 copies the rest itself. For objects of the S3 Encryption Client in a bucket with
+    versions, it also needs s3:GetObjectVersion, s3:GetObjectVersionTagging and s3:ListBucketVersions.
 
     They keep an object's metadata, content type and other headers, tags, storage class, encryption settings, object
     lock and checksum algorithm (CRC32, SHA-1 or SHA-256). Not kept: an ACL of the object, which gets the bucket's
