@@ -408,13 +408,54 @@ def test_a_buried_version_from_before_the_bucket_kept_them(world: World, err: Ca
     assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
 
 
-@pytest.mark.parametrize("operation", ["HeadObject", "ListObjectVersions"])
-def test_a_result_that_cannot_be_looked_at(world: World, operation: str, err: Callable[[], str]) -> None:
+RECORD = (
+    "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><VersionId>v</VersionId></Version>"
+    "</ListVersionsResult>"
+)
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        ("HeadObject", error(403, "AccessDenied")),
+        ("HeadObject", error(409, "OperationAborted")),
+        ("ListObjectVersions", error(403, "AccessDenied")),
+        ("ListObjectVersions", error(404, "NoSuchKey")),
+        ("ListObjectVersions", (200, [("Content-Type", "application/xml")], RECORD.encode())),
+    ],
+)
+def test_a_result_that_cannot_be_looked_at(
+    world: World, operation: str, answer: Answer, err: Callable[[], str]
+) -> None:
     """The object has its new key, and the error says so."""
     world.put("x", DATA)
-    with world.server.fault(lambda each: error(403, "AccessDenied") if each.operation == operation else None):
+    with world.server.fault(lambda each: answer if each.operation == operation else None):
         assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 1
-    assert "was re-wrapped, but it is unknown whether another program wrote it at the same time" in err()
+    said = err()
+    assert "was re-wrapped, but it is unknown whether another program wrote it at the same time" in said
+    assert "left alone" not in said
+    assert opens("alias/new")
+
+
+@pytest.mark.parametrize("instructions", [False, True])
+def test_a_response_that_was_lost_and_an_object_that_cannot_be_looked_at(
+    world: World, instructions: bool, err: Callable[[], str]
+) -> None:
+    world.put("x", DATA, instructions=instructions)
+    writes: list[str] = []
+
+    def fault(request: Request) -> Answer | str | None:
+        if request.method == "PUT":
+            writes.append(request.operation)
+            return "lost" if len(writes) == 1 else error(412, "PreconditionFailed")
+        looked = request.path.endswith(".instruction") if instructions else request.method == "HEAD"
+        return error(500, "InternalError") if writes and looked else None
+
+    with world.server.fault(fault):
+        assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 1
+    said = err()
+    assert "may or may not have been written" in said
+    assert "left alone" not in said
     assert opens("alias/new")
 
 

@@ -342,12 +342,28 @@ def test_an_answer_that_got_lost_is_no_conflict(s3: StrictS3, size: int) -> None
         if request.operation != last:
             return None
         seen.append(request)
-        return "cut" if len(seen) == 1 else error(412, "PreconditionFailed")
+        return "lost" if len(seen) == 1 else error(412, "PreconditionFailed")
 
     s3.faults.append(lose)
     store(s3).rewrap("s3://bucket/a", to_beta)
     s3.faults.clear()
     assert read(s3, "a") == data
+
+
+def test_an_answer_that_got_lost_is_no_proof_that_another_program_wrote(s3: StrictS3) -> None:
+    place(s3, "a", 100)
+    writes: list[Request] = []
+
+    def lose(request: Request) -> Any:
+        if request.operation != "PutObject":
+            return error(403, "AccessDenied") if writes else None
+        writes.append(request)
+        return "lost" if len(writes) == 1 else error(412, "PreconditionFailed")
+
+    with s3.fault(lose), pytest.raises(sealwax.StoreError, match="may or may not have been written") as caught:
+        store(s3).rewrap("s3://bucket/a", to_beta)
+    assert caught.value.retryable
+    assert caught.value.code is None
 
 
 def test_a_rivals_rewrap_is_not_taken_for_ones_own(s3: StrictS3) -> None:

@@ -19,7 +19,7 @@ from sealwax.errors import RewrapConflictError, StoreError
 from sealwax.stores.s3 import _replace
 from sealwax.stores.s3._reader import ObjectReader, read_instructions
 from sealwax.stores.s3._service import CHANGED, MAX_PART_BYTES, ObjectName, Response, Service
-from sealwax.stores.s3._writer import ObjectWriter, despite_conflicts
+from sealwax.stores.s3._writer import ObjectWriter, despite_conflicts, refuse_unclear
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 MAX_METADATA_BYTES: Final = 2048
@@ -64,7 +64,7 @@ def rewrap_object(service: Service, reader: ObjectReader, rewrap: RewrapsObjects
         try:
             _copy(service, reader, {**settings, "Metadata": new})
         except StoreError as error:
-            if not _is_lost(error, lambda: _has(service, name, new)):
+            if not _is_lost(name, error, lambda: _has(service, name, new)):
                 raise
         try:
             _check(service, name, answer, new)
@@ -110,7 +110,7 @@ def _rewrite(
             with ObjectWriter(name, service=service, replaces=file.etag, settings=settings) as writer:
                 writer.write(new)
         except StoreError as error:
-            if not _is_lost(error, lambda: read_instructions(service, reader.object, reader.metadata) == new):
+            if not _is_lost(name, error, lambda: read_instructions(service, reader.object, reader.metadata) == new):
                 raise
 
 
@@ -125,13 +125,18 @@ def _folded(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in metadata.items()}
 
 
-def _is_lost(error: StoreError, is_there: Callable[[], bool]) -> bool:
-    """Whether a write was done although it failed: its response was lost, and a repetition met its own effect."""
+def _is_lost(name: ObjectName, error: StoreError, is_there: Callable[[], bool]) -> bool:
+    """Whether a write was done although it failed: its response was lost, and a repetition met its own effect.
+
+    Raises:
+        StoreError: nobody can say, and ``error`` would mean that the object was left alone.
+    """
     if not (error.retryable or error.code in CHANGED | {"NoSuchUpload"}):
         return False
     try:
         return is_there()
-    except StoreError:
+    except StoreError as unseen:
+        refuse_unclear(name, error, unseen)
         return False
 
 
@@ -238,10 +243,10 @@ def _check(service: Service, name: ObjectName, before: Response, metadata: Mappi
 
 
 def _unchecked(name: ObjectName, error: StoreError) -> StoreError:
+    # Without the code, which could mean that the object was left alone.
     return StoreError(
         f"'{printable(str(name))}' was re-wrapped, but it is unknown whether another program wrote it at the same "
         f"time: {error}",
-        code=error.code,
         request_id=error.request_id,
         retryable=error.retryable,
     )

@@ -289,9 +289,12 @@ class Service:
         Raises:
             StoreError, CredentialsError: as for ``call``.
         """
+        doing = "reading the versions of"
         ask = {"Bucket": name.bucket, "Prefix": name.key, "MaxKeys": count, **self._payer}
-        page = _ask(lambda: self.client().list_object_versions(**ask), "reading the versions of", str(name))
-        _check(page, _PAGE, "reading the versions of", str(name))
+        page = _ask(lambda: self.client().list_object_versions(**ask), doing, str(name))
+        _check(page, _PAGE, doing, str(name))
+        for record in page.get("Versions", ()):
+            _check(record, _VERSION, doing, str(name))
         return [each["VersionId"] for each in page.get("Versions", ()) if each["Key"] == name.key]
 
     def ownership(self, name: ObjectName) -> str | None:

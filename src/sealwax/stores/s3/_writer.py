@@ -340,14 +340,36 @@ def is_there(service: Service, name: ObjectName, first: bytes, size: int, error:
 
     A response may be lost, and the repeated request then meets its own effect. Each envelope is recognizable: it begins
     with a unique id.
+
+    Raises:
+        StoreError: nobody can say, and ``error`` would mean that another program changed the object.
     """
     if not first.startswith(hdr.MAGIC) or not (error.retryable or error.code in CHANGED | {"NoSuchUpload"}):
         return False
     try:
         with ObjectReader(name, service=service, first=len(first)) as reader:
             return reader.size == size and reader.read(len(first)) == first
-    except StoreError:
+    except StoreError as unseen:
+        refuse_unclear(name, error, unseen)
         return False
+
+
+def refuse_unclear(name: ObjectName, error: StoreError, unseen: StoreError) -> None:
+    """Refuse to take an unmet condition for a change by another program while the object cannot be looked at.
+
+    Args:
+        error: why the write failed, which an earlier attempt may have done.
+        unseen: why the object could not be read then.
+
+    Raises:
+        StoreError: it has no code, which would mean that the object was left alone.
+    """
+    if error.code in CHANGED | CONFLICT and unseen.code not in CHANGED:
+        raise StoreError(
+            f"'{printable(str(name))}' may or may not have been written: {error} And then {unseen}",
+            request_id=error.request_id,
+            retryable=True,
+        ) from None
 
 
 def abort(service: Service, name: ObjectName, upload_id: str) -> None:
