@@ -93,7 +93,7 @@ def test_planned_run_and_verified(mixed: World, capfd: pytest.CaptureFixture[str
     assert (verified["stale"], verified["decrypted"], verified["not_decrypted"]) == (1, 6, [])
     assert (verified["in_aes_cbc"], verified["not_decryptable_here"]) == (1, 0)
     # Nothing says under which material objects are; the envelope does.
-    for report in (done, verified):
+    for report in (planned, done, verified):
         materials = [each["objects"] for each in report["keys_after"] if each["key_material_id"]]
         assert materials == [1]
         assert {"key_arn": mixed.new, "key_material_id": None, "objects": 6} in report["keys_after"]

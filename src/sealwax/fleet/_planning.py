@@ -16,6 +16,7 @@ from sealwax._core.foreign.rules import FAMILIES
 from sealwax._text import printable
 from sealwax.errors import EngineError, FileError
 from sealwax.fleet import _proof, _report
+from sealwax.fleet._client_objects import WORDS
 from sealwax.fleet._journal import Journal, by_use
 from sealwax.fleet._lookup import settings_of
 from sealwax.fleet._moves import keep_memory
@@ -232,9 +233,13 @@ def _expected_usage(before: _report.Usage, settings: Settings, journal: Journal)
     counts = Counter({(arn, material): objects for arn, material, objects in before})
     for arn, material, objects in journal.usage((State.STALE,), staying=False):
         counts[arn, material] -= objects
-    moved = journal.states().get(State.STALE, (0, 0))[0]
+    done = journal.states().get(State.STALE, (0, 0))[0]
+    # Nothing says under which material an object of the S3 Encryption Client is; one that is moved is an envelope.
+    formats = {} if settings.move else journal.to_move()
+    objects = sum(count for name, (count, _) in formats.items() if name in WORDS)
     for key in settings.wanted.keys:
-        counts[key.arn, key.material_id.hex()] += moved
+        counts[key.arn, key.material_id.hex()] += done - objects
+        counts[key.arn, ""] += objects
     return tuple(by_use({key: objects for key, objects in counts.items() if objects}))
 
 
