@@ -275,7 +275,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Check --endpoint-url and AWS_ENDPOINT_URL_KMS.
         """,
         "did not decrypt a data key",
-        "was not made for an envelope",
+        "the wrapped key holds something else",
     ),
     errors.TamperedError: _trouble(
         "a part of the payload is altered, missing or cut off, or bytes follow its end; nothing from there on was "
