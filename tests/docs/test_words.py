@@ -14,7 +14,7 @@ _PHRASES: Final = re.compile(
     r"""\b(
     in\ vain | mend(s|ed|ing)? | anew | so\ long\ as | done\ without | sees?\ to\ it | any\ more | goes\ on | gone\ on
     | is\ told\ (by|of) | are\ told\ (by|of) | as\ ever | to\ who | (is|are)\ no\ (proper|multi)
-    | behaviour | colours? | cancell(ed|ing) | favour\w* | licences? | organis\w+ | recognis\w+ | judgement | whilst
+    | behaviour | colours? | cancel{2}(ed|ing) | favour\w* | licences? | organis\w+ | recognis\w+ | judgement | whilst
     | behavioural | serialis\w+ | normalis\w+ | centre | catalogue | artefacts? | grey | time-outs? | e-mails? | set-up
     )\b""",
     re.IGNORECASE | re.VERBOSE,

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import pytest
 
+from sealwax import errors
 from sealwax._rehearse.compare import Difference, Side, compare
 from sealwax._rehearse.masks import Masks
 from sealwax._rehearse.mirror import mirror
 from sealwax._rehearse.requests import REQUESTS
-from sealwax._rehearse.world import make, take_away
+from sealwax._rehearse.world import make, take_away, told
 from tests.rehearse.account import Account
 from tests.rehearse.conftest import EMPTY, Reached, world
 
@@ -180,6 +181,12 @@ def test_every_kind_of_difference_is_found(aws: Account, tmp_path: Path) -> None
     assert aws.left() == EMPTY
 
 
+def test_of_credentials_only_the_kind_of_the_error_is_said() -> None:
+    """Their source may be a profile's name, or what another program printed."""
+    error = errors.CredentialsError("of AWS profile 'ann-acme': vault of ann has ended", code="ExpiredToken")
+    assert told(error, "asking") == "CredentialsError (ExpiredToken)"
+
+
 def test_a_difference_is_plain_data() -> None:
     assert Difference("a", "b", "c", "d") == Difference("a", "b", "c", "d")
 
@@ -189,6 +196,9 @@ def test_a_difference_is_plain_data() -> None:
     [
         ("arn:aws:kms:eu-west-1:123456789012:key/x is gone", "<arn> is gone"),
         ("arn:aws-cn:iam::123456789012:role/a/b, or", "<arn>, or"),
+        ("arn:aws:iam::123456789012:user/doe,john, or", "<arn>, or"),
+        ("HTTPSConnectionPool(host='proxy.corp.example', port=3128)", "HTTPSConnectionPool(host='<host>', port=3128)"),
+        ("(host='kms.eu-west-1.amazonaws.com', port=443)", "(host='kms.eu-west-1.amazonaws.com', port=443)"),
         ("arn:aws:kms:us-east-1:210987654321:key/y and key/y", "<arn> and key/y"),
         ("arn:aws:kms:us-east-1:210987654321:key/main is the key", "<main> is the key"),
         ("210987654321", "<own account>"),

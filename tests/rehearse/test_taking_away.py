@@ -8,6 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import boto3
 import pytest
 
 from sealwax._rehearse.plan import TAG
-from sealwax._rehearse.run import clean_up
+from sealwax._rehearse.run import clean_up, end
 from sealwax._rehearse.state import Folder
 from sealwax._rehearse.world import completed, make, take_away
 from tests.rehearse.account import ACCOUNT, REGIONS, Account, Call
@@ -33,6 +35,9 @@ KILLS = [
     ("CreateAlias", 3),
     ("AssumeRole", 2),
 ]
+
+
+_DENIED = b'{"__type": "AccessDeniedException", "message": "no"}'
 
 
 class Killed(BaseException):
@@ -91,6 +96,99 @@ def test_a_signal_in_the_start_of_a_thread_makes_nothing(monkeypatch: pytest.Mon
         completed(lambda: made.append(1))
     time.sleep(0.1)
     assert made == []
+
+
+def test_no_number_of_signals_leaves_a_request_under_way() -> None:
+    made: list[int] = []
+
+    def make_it() -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        made.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        completed(make_it)
+    assert made == [1]
+
+
+def test_one_signal_does_not_stop_the_taking_away(
+    aws: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, Reached()) as (it, folder):
+        make(it, folder, lambda _: None)
+        aws.before = first("DeleteBucket", (409, b"<Error><Code>BucketNotEmpty</Code></Error>"))
+        sleep, signals, said = time.sleep, iter([KeyboardInterrupt]), list[str]()
+
+        def interrupted(seconds: float) -> None:
+            if aws.calls[-1].operation == "DeleteBucket":
+                for stop in signals:
+                    raise stop
+            sleep(seconds)
+
+        monkeypatch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            end(it, folder, replace(QUIET, left=said.append))
+        assert said == ["everything is still being taken away; another signal stops that"]
+        assert folder.unfinished() is None
+    assert aws.left() == EMPTY
+
+
+def test_what_another_program_made_is_never_taken_away(
+    aws: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that end with an account's id or a date, tags of another meaning, and a state that names any key."""
+    iam, s3 = boto3.client("iam", region_name="us-east-1"), boto3.client("s3", region_name="us-east-1")
+    kms = partial(aws.lab.call, region=REGIONS[0], account=ACCOUNT)
+    names = [f"sealwax-rehearsal-{ACCOUNT}", "sealwax-rehearsal-202607251230"]
+    roles = [f"{names[0]}-admin", f"{names[0]}-reader", "sealwax-rehearsal-deadbeefcafe-admin"]
+    for name in names:
+        s3.create_bucket(Bucket=name)
+    for role in roles:
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+    tags: list[Any] = [[{"TagKey": TAG, "TagValue": value}] for value in ("keep: billing", "0" * 12)]
+    tags.append([{"TagKey": "app", "TagValue": "billing"}])
+    keys = [kms("CreateKey", Tags=each)["KeyMetadata"]["Arn"] for each in tags]
+    kms("CreateAlias", AliasName=f"alias/{names[0]}-main", TargetKeyId=keys[0])
+    assert run("--clean-up") == 0
+    assert capsys.readouterr().out == "no rehearsal has left anything\n"
+    state = {"run": "a" * 12, "account": ACCOUNT, "regions": REGIONS, "begun": ["key main"], "keys": {"main": keys[2]}}
+    place = tmp_path / "sealwax-rehearsal" / "state.json"
+    place.write_text(json.dumps(state))
+    assert run("--clean-up") == 8
+    assert "does not have the tag of this rehearsal, so it was left as it is" in capsys.readouterr().err
+    left = aws.left()
+    assert (sorted(left["keys"]), sorted(left["buckets"]), sorted(left["roles"])) == (
+        sorted(keys),
+        sorted(names),
+        sorted(roles),
+    )
+    assert left["aliases"] == [f"alias/{names[0]}-main"]
+    assert {key["KeyState"] for key in aws.lab.list_keys() if key["Arn"] in keys} == {"Enabled"}
+    for name in names:
+        s3.delete_bucket(Bucket=name)
+    for role in roles:
+        iam.delete_role(RoleName=role)
+    kms("DeleteAlias", AliasName=left["aliases"][0])
+    for key in keys:
+        kms("ScheduleKeyDeletion", KeyId=key)
+    place.unlink()
+
+
+def test_a_key_that_kms_does_not_find_yet_is_no_key_that_is_gone(aws: Account, tmp_path: Path) -> None:
+    with world(tmp_path, Reached()) as (it, folder):
+        make(it, folder, lambda _: None)
+        aws.before = first("ScheduleKeyDeletion", (400, b'{"__type": "NotFoundException", "message": "not yet"}'))
+        assert take_away(it) == []
+    assert aws.left() == EMPTY
+
+
+def test_keys_whose_tags_cannot_be_read_are_said(aws: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    key = aws.lab.call("CreateKey", region=REGIONS[0], account=ACCOUNT)["KeyMetadata"]["Arn"]
+    aws.before = lambda call: (400, _DENIED) if call.operation == "ListResourceTags" else None
+    assert run("--clean-up") == 0
+    assert "could not be read, because ListResourceTags was denied" in capsys.readouterr().err
+    aws.lab.call("ScheduleKeyDeletion", region=REGIONS[0], account=ACCOUNT, KeyId=key)
 
 
 @pytest.mark.parametrize("operation", ["CreateKey", "ReplicateKey", "CreateAlias"])
@@ -209,7 +307,9 @@ def test_clean_up_finds_what_a_lost_state_has_made(
     with world(tmp_path / ".", Reached()) as (it, folder):
         make(it, folder, lambda _: None)
         folder.forget()
-    own = aws.lab.create_key(alias="own", region=REGIONS[0])["Arn"]
+    kms = partial(aws.lab.call, region=REGIONS[0], account=ACCOUNT)
+    own = kms("CreateKey")["KeyMetadata"]["Arn"]
+    kms("CreateAlias", AliasName="alias/own", TargetKeyId=own)
     other = boto3.client("s3", region_name="us-east-1")
     other.create_bucket(Bucket="sealwax-rehearsal-of-mine")
     assert run("--clean-up") == 0
@@ -225,8 +325,8 @@ def test_clean_up_finds_what_a_lost_state_has_made(
     assert run("--clean-up", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"runs": 0, "left": []}
     other.delete_bucket(Bucket="sealwax-rehearsal-of-mine")
-    aws.lab.call("DeleteAlias", region=REGIONS[0], AliasName="alias/own")
-    aws.lab.call("ScheduleKeyDeletion", region=REGIONS[0], KeyId=own)
+    kms("DeleteAlias", AliasName="alias/own")
+    kms("ScheduleKeyDeletion", KeyId=own)
 
 
 def test_what_cannot_be_taken_away_is_said_and_tried_again(
@@ -254,11 +354,11 @@ def test_the_folder_is_for_one_account_and_one_program(
     with Folder(place):
         assert run("--apply") == 1
     assert "another rehearsal uses the folder" in capsys.readouterr().err
-    state = {"run": "0" * 12, "account": "999999999999", "regions": REGIONS, "begun": [], "keys": {}}
+    state = {"run": "a" * 12, "account": "999999999999", "regions": REGIONS, "begun": [], "keys": {}}
     (place / "state.json").write_text(json.dumps(state))
     assert run("--apply") == 7
     assert "in account 999999999999, was not taken away" in capsys.readouterr().err
-    whole = f'{{"run": "0", "account": "{ACCOUNT}", "regions": ["eu-west-1", "us-east-1"], '
+    whole = f'{{"run": "{"a" * 12}", "account": "{ACCOUNT}", "regions": ["eu-west-1", "us-east-1"], '
     for damaged in (
         b"",
         b"[]",
@@ -266,6 +366,7 @@ def test_the_folder_is_for_one_account_and_one_program(
         b"[" * 100_000,
         b'{"run": 1}',
         b'{"run": "0", "account": "1", "regions": [], "begun": [], "keys": {}}',
+        whole.replace("a" * 12, "0" * 12).encode() + b'"begun": [], "keys": {}}',
         whole.encode() + b'"begun": [1], "keys": {}}',
         whole.encode() + b'"begun": [], "keys": {"main": 2}}',
         whole.encode() + b'"begun": [], "keys": {"main": "x"}}',

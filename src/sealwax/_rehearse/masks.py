@@ -6,7 +6,7 @@ import re
 import threading
 from typing import Final
 
-_ARN: Final = re.compile(r"arn:aws[a-z-]*:[^\s\"'<>,;)\]}]+")
+_ARN: Final = re.compile(r"arn:aws[a-z-]*:(?:[^\s\"'<>,;)\]}]|,(?=\w))+")
 # Whatever is not AWS's own: a proxy, perhaps with a password, or an endpoint inside a company.
 _HOST: Final = r"(?![a-z0-9.-]+\.amazonaws\.com(?:\.cn)?(?:[:/\s\"']|$))[^\s\"'<>/]+"
 _PATTERNS: Final = tuple(
@@ -14,6 +14,7 @@ _PATTERNS: Final = tuple(
     for pattern, name in (
         (r"(?i)(?<=\bhttps://)" + _HOST, "<host>"),
         (r"(?i)(?<=\bhttp://)" + _HOST, "<host>"),
+        (r"(?<=\bhost=')" + _HOST, "<host>"),
         (r"[\w.+-]+@[\w-]+\.[\w.-]+", "<address>"),
         (r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.])", "<ip>"),
         (r"(?i)(?<![\w:])(?=[0-9a-f:]*::|(?:[0-9a-f]+:){7})[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", "<ip>"),

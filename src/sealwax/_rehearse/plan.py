@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from sealwax.policy import Document, allow_audit
 # The tag of every key and role, with the run's id as its value, and the beginning of every name.
 TAG: Final = "sealwax-rehearsal"
 PREFIX: Final = f"{TAG}-"
+# A run's id is never digits alone: the id of an account has as many, and names may end with it.
+RUN_ID: Final = re.compile("(?=[0-9]*[a-f])[0-9a-f]{12}")
 WAITING_DAYS: Final = 7
 # The encryption context that everything is bound to.
 CONTEXT: Final = {"purpose": "rehearsal"}
@@ -37,7 +40,9 @@ class Names:
 
     @classmethod
     def new(cls) -> Names:
-        return cls(secrets.token_hex(6))
+        while not RUN_ID.fullmatch(run := secrets.token_hex(6)):
+            pass
+        return cls(run)
 
     @property
     def bucket(self) -> str:

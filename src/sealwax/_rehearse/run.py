@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from sealwax._core.keyring import now
 from sealwax._rehearse.compare import Difference, Side, compare
 from sealwax._rehearse.masks import Masks
 from sealwax._rehearse.mirror import mirror
-from sealwax._rehearse.plan import Names
+from sealwax._rehearse.plan import TAG, Names
 from sealwax._rehearse.requests import REQUESTS
 from sealwax._rehearse.state import Folder, Run
 from sealwax._rehearse.steps import STEPS, StepResult, run_step
@@ -150,7 +150,8 @@ def rehearse(folder: Folder, regions: tuple[str, str], reach: AccountReach, watc
         for step in STEPS:
             results.append(run_step(step, world))
             told.step(results[-1])
-        differences, failure = _compared(world, told)
+        found, failure = _compared(world, told)
+        differences = [replace(each, aws=masks.text(each.aws), lab=masks.text(each.lab)) for each in found]
         if failure is not None:
             results.append(failure)
             told.step(failure)
@@ -190,17 +191,28 @@ def clean_up(
         for what in still:
             told.left(f"left: {what}")
         left += still
+    if seeker.unseen:
+        told.left(
+            f"the tags of {seeker.unseen:,} KMS key{'s' * (seeker.unseen != 1)} could not be read, because "
+            f"ListResourceTags was denied; a key with the tag '{TAG}' may be among them"
+        )
     return runs + len(found), left
 
 
 def end(world: World, folder: Folder, told: Told) -> list[str]:
-    """Take a run away; return what is left. Its state stays until nothing is."""
-    told.line("taking everything away")
-    try:
-        left = take_away(world)
-    except BaseException:
-        told.left(f"interrupted before everything was taken away; {_AGAIN}")
-        raise
+    """Take a run away; return what is left. Its state stays until nothing is. One signal does not stop it."""
+    stop: BaseException | None = None
+    while True:
+        try:
+            told.line("taking everything away")
+            left = take_away(world)
+            break
+        except BaseException as error:
+            if stop is not None or not isinstance(error, KeyboardInterrupt | SystemExit):
+                told.left(f"interrupted before everything was taken away; {_AGAIN}")
+                raise
+            stop = error
+            told.left("everything is still being taken away; another signal stops that")
     shutil.rmtree(world.work, ignore_errors=True)
     for what in left:
         told.left(f"left: {what}")
@@ -209,6 +221,8 @@ def end(world: World, folder: Folder, told: Told) -> list[str]:
     else:
         folder.forget()
         told.line("nothing is left but keys that are pending deletion")
+    if stop is not None:
+        raise stop
     return left
 
 

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from sealwax._core import files, locking
 from sealwax._core.format.io import write_all
-from sealwax._rehearse.plan import Names
+from sealwax._rehearse.plan import RUN_ID, Names
 from sealwax._text import printable
 from sealwax.errors import FileError
 
@@ -122,6 +122,8 @@ def _parsed(stored: dict[str, object]) -> Run:
     words = (run, account, near, far, *begun, *keys, *keys.values())
     if not all(isinstance(word, str) and word for word in words):
         raise TypeError
+    if not RUN_ID.fullmatch(str(run)):
+        raise ValueError
     if not all(arn.startswith("arn:") and arn.count(":") == _COLONS for arn in keys.values()):
         raise ValueError
     return Run(str(run), str(account), (near, far), begun, keys)

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from sealwax._aws.responses import ask
 from sealwax._aws.session import Session
 from sealwax._core.keyring import now
 from sealwax._rehearse.masks import Masks
-from sealwax._rehearse.plan import CONTEXT, PREFIX, TAG, WAITING_DAYS
+from sealwax._rehearse.plan import CONTEXT, PREFIX, RUN_ID, TAG, WAITING_DAYS
 from sealwax._rehearse.state import Folder, Run
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ T = TypeVar("T")
 KEYS: Final = ("main", "next", "global")
 REPLICA: Final = "replica"
 ROLES: Final = ("reader", "stranger")
+_ALIASES: Final = (*KEYS, "more")
 # IAM and the tags of keys take effect everywhere within five minutes, as AWS says; most often within ten seconds.
 _PATIENCE: Final = 360.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
@@ -41,13 +42,15 @@ _USES: Final = 3
 # The names are unique to the run: what exists was made by a request whose answer was lost, and that was repeated.
 _MADE: Final = frozenset({"EntityAlreadyExists", "BucketAlreadyOwnedByYou", "AlreadyExistsException"})
 # How often, and how many seconds apart, a key whose ARN is not known is looked for.
-_LOOKS, _BETWEEN_LOOKS = 3, 1.0
+_LOOKS, _BETWEEN_LOOKS = 6, 2.0
+# What was just made may not be known everywhere: for so many seconds, that is not taken for gone.
+_KEY_PATIENCE, _GONE_PATIENCE = 60.0, 2.0
 # A key policy names a role that KMS does not know yet.
 _NO_ROLE_YET: Final = frozenset({"MalformedPolicyDocumentException"})
 _ROLE_PATIENCE: Final = 60.0
 _GONE: Final = frozenset({"NotFoundException", "NoSuchEntity", "NoSuchBucket", "NoSuchKey", "NoSuchUpload", "404"})
 _ENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")
-_OF_RUN: Final = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{12}})(?:-(\w+))?")
+_OF_RUN: Final = re.compile(rf"{re.escape(PREFIX)}({RUN_ID.pattern})(?:-(\w+))?")
 
 
 class AccountReach(Protocol):
@@ -66,6 +69,9 @@ def told(error: Exception, doing: str) -> str:
     """Return what to say of an error, whatever raised it. An answer that cannot be read may hold a secret."""
     if refusals.is_foreign(error):
         error = refusals.translate(error, doing, None)
+    if isinstance(error, errors.CredentialsError):
+        # Its message names the source of the credentials, such as a profile or what another program has printed.
+        return f"{type(error).__name__} ({error.code})" if error.code else type(error).__name__
     if isinstance(error, errors.SealwaxError | OSError):
         return f"{type(error).__name__}: {error}"
     return f"{type(error).__name__}, which is not expected of AWS's answers"
@@ -87,11 +93,20 @@ def settled(
 
 
 def completed(call: Callable[[], T]) -> T:
-    """Return what a call returns. A signal waits for it, so that nothing is made after it was taken away."""
+    """Return what a call returns. Signals wait for it, so that nothing is made after it was taken away."""
+    stop: BaseException | None = None
     with ThreadPoolExecutor(1) as pool:
         # The pool does not wait for a thread in whose start the signal came: what makes something needs one that runs.
         pool.submit(int).result()
-        return pool.submit(call).result()
+        future = pool.submit(call)
+        while not future.done():
+            try:
+                wait([future])
+            except (KeyboardInterrupt, SystemExit) as error:
+                stop = error
+    if stop is not None:
+        raise stop
+    return future.result()
 
 
 def _made(create: Callable[[], object]) -> None:
@@ -119,12 +134,14 @@ class World:
         reach: how the account is reached.
         masks: learns what must not be in the report.
         work: a folder for files, removed at the end.
+        unseen: of how many keys the tags could not be read, in the search for those of rehearsals.
     """
 
     run: Run
     reach: AccountReach
     masks: Masks
     work: Path
+    unseen: int = 0
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
     _sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
 
@@ -343,10 +360,10 @@ def _removals(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
             yield f"the bucket {run.names.bucket}", partial(_remove_bucket, world)
         elif kind == "role":
             role = run.names.role(name)
-            yield f"the role {role}", partial(_gone, partial(world.client("iam").delete_role, RoleName=role))
+            yield f"the role {role}", partial(_remove_role, world, role)
         elif kind == "alias":
             alias = run.names.alias(name)
-            yield f"the alias {alias}", partial(_gone, partial(world.client("kms").delete_alias, AliasName=alias))
+            yield from ((f"the alias {alias}", partial(_remove_alias, world, alias, region)) for region in run.regions)
     if any(what.startswith("key ") for what in run.begun):
         unknown = [what for what in run.begun if what.startswith("key ") and what[4:] not in run.keys]
         if unknown:
@@ -364,6 +381,16 @@ def _gone(remove: Callable[[], object]) -> None:
     except ClientError as error:
         if code_of(error) not in _GONE:
             raise
+
+
+def _remove_role(world: World, role: str) -> None:
+    delete = partial(world.client("iam").delete_role, RoleName=role)
+    _gone(lambda: settled(delete, frozenset({"NoSuchEntity"}), _GONE_PATIENCE))
+
+
+def _remove_alias(world: World, alias: str, region: str) -> None:
+    delete = partial(world.client("kms", region).delete_alias, AliasName=alias)
+    _gone(lambda: settled(delete, _NOT_YET, _KEY_PATIENCE))
 
 
 def _remove_bucket(world: World) -> None:
@@ -385,10 +412,16 @@ def _empty_and_delete(s3: Any, bucket: str) -> None:
 
 
 def _end_key(world: World, arn: str) -> None:
-    """Schedule the deletion of a key, unless it is scheduled; a replica that is being made is waited for."""
+    """Schedule the deletion of a key, unless it is scheduled; a replica that is being made is waited for.
+
+    Raises:
+        RequestRefusedError: it does not have the run's tag, whatever the state says.
+    """
     kms = world.client("kms", arn.split(":")[3])
 
     def schedule() -> None:
+        if _run_of(kms, arn) != world.run.run:
+            raise errors.RequestRefusedError("the key does not have the tag of this rehearsal, so it was left as it is")
         try:
             kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=WAITING_DAYS)
         except ClientError as error:
@@ -398,7 +431,14 @@ def _end_key(world: World, arn: str) -> None:
                     return
             raise
 
-    _gone(lambda: settled(schedule, frozenset({"KMSInvalidStateException"}), patience=60))
+    _gone(lambda: settled(schedule, _NOT_YET_USABLE, _KEY_PATIENCE))
+
+
+def _run_of(kms: Any, key: str) -> str | None:
+    """Return which run has made a key, by its tag; None if none has."""
+    tags = {tag["TagKey"]: tag["TagValue"] for tag in kms.list_resource_tags(KeyId=key)["Tags"]}
+    run = tags.get(TAG)
+    return run if run and RUN_ID.fullmatch(run) else None
 
 
 def _find_keys(world: World, expected: int) -> None:
@@ -417,17 +457,17 @@ def _find_keys(world: World, expected: int) -> None:
 
 
 def tagged_keys(world: World, region: str) -> Iterator[tuple[str, str]]:
-    """Yield the ARN of each key that a rehearsal has made and not taken away, and the run's id."""
+    """Yield the ARN of each key that a rehearsal has made and not taken away, and the run's id; count unseen ones."""
     kms = world.client("kms", region)
     for page in kms.get_paginator("list_keys").paginate():
         for key in page["Keys"]:
             try:
-                tags = kms.list_resource_tags(KeyId=key["KeyId"])["Tags"]
+                run = _run_of(kms, key["KeyId"])
             except ClientError as error:
-                if code_of(error) in _GONE | {"AccessDeniedException"}:
-                    continue  # not a key of ours: the policy allows to read their tags
-                raise
-            run = next((tag["TagValue"] for tag in tags if tag["TagKey"] == TAG), None)
+                if code_of(error) not in _GONE | {"AccessDeniedException"}:
+                    raise
+                world.unseen += code_of(error) not in _GONE
+                continue
             if run is not None:
                 state = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"]
                 if state not in _ENDING:
@@ -449,15 +489,16 @@ def leftovers(world: World) -> list[Run]:
             of(run).begun.append(f"key {name}")
     for page in world.client("iam").get_paginator("list_roles").paginate():
         for role in page["Roles"]:
-            if (match := _OF_RUN.fullmatch(role["RoleName"])) and match[2]:
+            if (match := _OF_RUN.fullmatch(role["RoleName"])) and match[2] in ROLES:
                 of(match[1]).begun.append(f"role {match[2]}")
     for bucket in world.client("s3").list_buckets()["Buckets"]:
         if (match := _OF_RUN.fullmatch(bucket["Name"])) and not match[2]:
             of(match[1]).begun.append("bucket")
-    for region in world.run.regions[:1]:
+    for region in world.run.regions:
         for page in world.client("kms", region).get_paginator("list_aliases").paginate():
             for alias in page["Aliases"]:
-                if match := _OF_RUN.fullmatch(alias["AliasName"].removeprefix("alias/")):
+                match = _OF_RUN.fullmatch(alias["AliasName"].removeprefix("alias/"))
+                if match and match[2] in _ALIASES:
                     of(match[1]).begun.append(f"alias {match[2]}")
     return list(runs.values())
 

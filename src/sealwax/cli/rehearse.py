@@ -67,9 +67,11 @@ def rehearse(profile: str | None, regions: tuple[str, ...], apply: bool, clean_u
     It writes report.html and report.json to the folder sealwax-rehearsal. Neither has account ids, ARNs or request ids,
     so that you can attach them to an issue.
 
-    --clean-up takes away what rehearsals have made in these Regions of the account, also those of other people.
+    --clean-up takes away the keys that rehearsals have made in these Regions, by their tag, and their roles and buckets
+    in the whole account, by their names; also those of other people, and of rehearsals that are running.
 
-    The exit status is 8 if something is left in the account, and else 3 if a step failed or an answer differs.
+    The exit status is 8 if it has run and something is left in the account, and else 3 if a step failed or an answer
+    differs.
     """
     near_far = _checked(regions, apply=apply, clean_up=clean_up)
     if not apply and not clean_up:
@@ -115,7 +117,8 @@ def _reach(profile: str | None, watch: Watch) -> AwsReach:
     from sealwax._rehearse.world import AwsReach
 
     sessions = current().sessions
-    watch.masks.add(profile, "<profile>")
+    for name in (profile, os.environ.get("AWS_PROFILE"), os.environ.get("AWS_DEFAULT_PROFILE")):
+        watch.masks.add(None if name == "default" else name, "<profile>")
     return AwsReach(lambda region: sessions.open(profile, region), sessions.watched)
 
 
