@@ -141,7 +141,7 @@ def test_every_step_can_fail_and_all_is_taken_away(aws: Account, capsys: pytest.
     kept = (
         "CreateRole AssumeRole CreateBucket CreateKey ReplicateKey CreateAlias GetCallerIdentity "
         "ListBucketMultipartUploads ListBucketVersions DeleteBucket DeleteObjectVersion DeleteAlias DeleteRole "
-        "ScheduleKeyDeletion"
+        "ListResourceTags ScheduleKeyDeletion"
     )
     usable = 12  # uses of keys while it waits until it may use them
 
@@ -185,7 +185,7 @@ def test_a_signal_takes_everything_away(
     def interrupted(seconds: float) -> None:
         if aws.calls[-1].operation == waiting:
             raise stop
-        sleep(seconds)
+        sleep(seconds / 10)
 
     aws.before = lambda call: answer if call.operation == waiting else None
     monkeypatch.setattr(time, "sleep", interrupted)
