@@ -87,6 +87,21 @@ def test_the_library(world: World, kind: str, cached: bool) -> None:
     assert len(versions(world)) == (3 if "file" in kind else 2)
 
 
+def test_material_that_kms_does_not_tell(world: World) -> None:
+    """As of a key in a custom key store: what is under the key is under its only material."""
+    world.put("x", DATA)
+    session = world.lab.session()
+
+    def forget(parsed: dict[str, Any], **_: object) -> None:
+        del parsed["SourceKeyMaterialId"], parsed["DestinationKeyMaterialId"]
+
+    session.events.register("after-call.kms.ReEncrypt", forget)
+    rewrapper = sealwax.Sealer(sealwax.KmsKeyring(world.old, session=session)).rewrapper
+    store = S3Store("s3://bucket/", session=world.server.session())
+    store.rewrap(X, rewrapper(to=[world.old], context=CONTEXT))
+    assert (world.calls()[-1], len(versions(world))) == ("ReEncrypt", 1)
+
+
 def test_related_keys_of_several_regions(world: World) -> None:
     """A keyring of keys in several Regions re-wraps in the Region of the new key."""
     world.put("x", DATA, version=2, wrapping="kms")

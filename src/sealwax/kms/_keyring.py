@@ -396,7 +396,7 @@ class KmsKeyring:
         source = answer.need("SourceKeyId", str)
         attempt.check(source)
         wrapped = _answers.wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
-        under = source, answer.get("SourceKeyMaterialId")
+        under = source, answer.get("SourceKeyMaterialId") or ""
         if (
             isinstance(attempt.wrapped_key, UnnamedKey)
             and contexts[0] == contexts[1]
