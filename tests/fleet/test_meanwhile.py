@@ -12,6 +12,7 @@ import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap
 from sealwax.fleet._journal import Journal
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, marks, page_of, plan, run, seal, seal_many
@@ -30,6 +31,24 @@ def test_two_runs_of_one_plan_are_refused(keys: Keys, folder: Path, path: Path) 
         run(keys, path)
     assert run(keys, path).rewrapped == 1
     assert not path.with_name("rotation.plan.lock").exists()
+
+
+def test_a_plan_is_not_run_while_another_replaces_it(keys: Keys, folder: Path, path: Path) -> None:
+    """The new plan would not know what the run has noted."""
+    seal(keys, folder / "a.swx")
+    plan(keys, folder, path)
+    tried: list[str] = []
+
+    class Running(Wrapping):
+        def inspect(self, name: str) -> Inspection:
+            with pytest.raises(sealwax.PlanError, match="another run is using the plan"):
+                run(keys, path)
+            tried.append(name)
+            return self.inner.inspect(name)
+
+    assert plan(keys, folder, path, overwrite=True, open_location=Running.around).stale == 1
+    assert len(tried) == 1
+    assert run(keys, path).rewrapped == 1
 
 
 def test_two_plans_of_one_fleet_run_at_once(keys: Keys, folder: Path, path: Path) -> None:

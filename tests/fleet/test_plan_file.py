@@ -313,7 +313,25 @@ def test_a_plan_of_another_build_of_this_version(keys: Keys, folder: Path, path:
         assert said in str(caught.value)
         assert "plan again with this build" in str(caught.value)
         assert "damaged" not in str(caught.value)
-    assert plan(keys, folder, path, overwrite=True).objects == 0
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE old", "PRAGMA user_version=1", "others may write", "damaged"])
+def test_a_plan_that_cannot_be_read_is_not_replaced(keys: Keys, folder: Path, path: Path, change: str) -> None:
+    """Nobody else has what its runs have noted."""
+    plan(keys, folder, path)
+    if change == "others may write":
+        path.chmod(0o666)
+    elif change == "damaged":
+        path.write_bytes(path.read_bytes()[:100] + bytes(5000))
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(change)
+            connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(sealwax.PlanError, match="move it away, or choose another name for the new plan"):
+        plan(keys, folder, path, overwrite=True)
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob(".sealwax-*"))
 
 
 def test_a_plan_with_a_state_that_does_not_exist_is_damaged(keys: Keys, folder: Path, path: Path) -> None:

@@ -33,14 +33,17 @@ def keep_memory(former: Path, journal: Journal) -> None:
     """Take over what a plan that is about to be replaced remembers: whose envelopes these are, and old wrapped keys.
 
     Raises:
-        PlanError: that is damaged.
+        PlanError: it cannot be read: another build made it, it is damaged, or it is not to be trusted.
     """
     if not is_plan(str(former)):
         return
     try:
         old = Journal(former)
-    except PlanError:
-        return  # damaged, or not to be trusted: none of its runs could go on either
+    except PlanError as error:
+        raise PlanError(
+            f"{error}. It is not replaced, since only it has what its runs have noted: move it away, or choose another "
+            "name for the new plan"
+        ) from error
     with old, journal.writing():
         for page in old.moves():
             for moved in page:

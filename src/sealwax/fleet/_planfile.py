@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from sealwax._core import disk, locking, trusted
-from sealwax._text import printable
 from sealwax.errors import FileError, PlanError
 
 APPLICATION: Final = 0x53575846  # "SWXF"
@@ -44,17 +43,15 @@ def alone(plan: Path, shown: str) -> Iterator[None]:
 
 
 def put_in_place(temporary: Path, plan: Path) -> None:
-    """Rename a closed plan file to its name.
+    """Rename a closed plan file to its name, which the caller holds.
 
     Raises:
-        OSError, FileError: it cannot be renamed.
-        PlanError: a run is using the plan of that name.
+        OSError: it cannot be renamed.
     """
-    with alone(plan, printable(str(plan))):
-        # SQLite would read what a killed run has left of the former plan into this one.
-        for suffix in BESIDE:
-            Path(f"{plan}{suffix}").unlink(missing_ok=True)
-        temporary.replace(plan)
+    # SQLite would read what a killed run has left of the former plan into this one.
+    for suffix in BESIDE:
+        Path(f"{plan}{suffix}").unlink(missing_ok=True)
+    temporary.replace(plan)
 
 
 def names_in(location: str, plans: Iterable[Path]) -> frozenset[str]:
@@ -81,4 +78,5 @@ def is_plan(path: str) -> bool:
             head = file.read(100)
     except (OSError, ValueError):
         return False
-    return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION.to_bytes(4, "big")
+    whole = len(head) == 100  # as each database's header
+    return whole and head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION.to_bytes(4, "big")

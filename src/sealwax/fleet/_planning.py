@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from sealwax.fleet._journal import Journal, by_use
 from sealwax.fleet._lookup import settings_of
 from sealwax.fleet._moves import keep_memory
 from sealwax.fleet._moving import Targets
-from sealwax.fleet._planfile import BESIDE, put_in_place
+from sealwax.fleet._planfile import BESIDE, alone, put_in_place
 from sealwax.fleet._report import FleetReport
 from sealwax.fleet._scan import OnProgress, Scan
 from sealwax.fleet._settings import Contexts, Move, Settings
@@ -110,6 +111,7 @@ def plan(
 
     Raises:
         FileError: the plan exists or cannot be written, or a location does not exist.
+        PlanError: a run is using the plan to replace, or that cannot be read.
         CredentialsError: there are no credentials.
         KmsError: a key cannot be looked up.
         KeyStoreError: a key store cannot be read.
@@ -161,16 +163,19 @@ def plan(
         "kms_calls": 0,
     }
     try:
-        with Journal.create(temporary, target) as journal:
-            for name, value in facts.items():
-                journal.set_fact(name, value)
-            keep_memory(target, journal)
-            scan = Scan(journal, settings, stores, target, targets=targets_of(settings, open_location), first=True)
-            scan.run(engine or Threads(workers), on_progress)
-            _proof.take_digests(journal, stores, digests, workers, on_progress)
-            report = _reported(journal, settings, notes=notes, unbound=scan.unbound)
-        # Once closed it is a single file: SQLite has merged its log.
-        put_in_place(temporary, target)
+        with contextlib.ExitStack() as held:
+            with Journal.create(temporary, target) as journal:
+                # What a run noted in a former plan meanwhile would be lost.
+                held.enter_context(alone(target, printable(str(target))))
+                for name, value in facts.items():
+                    journal.set_fact(name, value)
+                keep_memory(target, journal)
+                scan = Scan(journal, settings, stores, target, targets=targets_of(settings, open_location), first=True)
+                scan.run(engine or Threads(workers), on_progress)
+                _proof.take_digests(journal, stores, digests, workers, on_progress)
+                report = _reported(journal, settings, notes=notes, unbound=scan.unbound)
+            # Once closed it is a single file: SQLite has merged its log.
+            put_in_place(temporary, target)
         return report
     except OSError as error:
         raise FileError(f"writing the plan '{printable(str(target))}' failed: {disk.reason(error)}") from error
