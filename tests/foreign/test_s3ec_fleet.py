@@ -17,8 +17,10 @@ import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax._core.staleness import WantedKey
 from sealwax.cli import run
 from sealwax.fleet import aws_lambda
+from sealwax.fleet._client_objects import hash_of
 from sealwax.fleet._journal import Journal
 from sealwax.fleet.spark import Spark
 from sealwax.stores import Store
@@ -207,6 +209,70 @@ def test_a_plan_that_is_replaced_leaves_its_old_wrapped_keys(world: World, capfd
     plan.close()
 
 
+def test_new_material_of_the_key_is_asked_about(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """What KMS said, and what a run wrote, was about the material of that time."""
+    made = world.put("x", DATA)
+    both = ("--from", "alias/old", "--to", "alias/old", *PLAN[4:])
+    assert run(["fleet", "plan", "--also", "s3ec", *both]) == 0
+    found = []
+    for rotates in (False, True, False, True, False):
+        if rotates:
+            world.kms.rotate_key_on_demand(KeyId=world.old)
+        capfd.readouterr()
+        assert run(["fleet", "run", "--apply", "--stale", "--json", "plan"]) == 0
+        done = answer(capfd)
+        found.append((done["kms_calls"], done["rewrapped"], done["fresh"], done["stale"]))
+    assert found == [(1, 0, 1, 0), (1, 1, 1, 0), (0, 0, 1, 0), (1, 1, 1, 0), (0, 0, 1, 0)]
+    with contextlib.closing(sqlite3.connect("plan")) as plan:
+        assert (base64.b64decode(made.metadata["x-amz-3"]),) in plan.execute("SELECT old FROM blobs").fetchall()
+
+
+def test_what_counts_as_written(tmp_path: Path) -> None:
+    """The same wrapped key may be under related keys; the key that it had before is kept whatever comes later."""
+    one, other = WantedKey("one", b"m"), WantedKey("other", b"m")
+    newer, name, new = WantedKey("one", b"n"), "x\udcff", b"new"
+    hashes = [b"none", hash_of(new)]
+    with Journal.create(tmp_path / "plan", tmp_path / "plan") as journal:
+        for key in (one, other, newer):
+            assert not journal.has_written(name, key, hashes)
+            journal.note_blob(name, key, b"old" if key is one else new, new)
+            assert journal.has_written(name, key, hashes)
+        journal.note_blob(name, one, new, new)
+        assert not journal.has_written("y", one, hashes)
+        for number in range(600):
+            journal.note_blob(f"{number % 200}", WantedKey(f"{number}"), b"old", new)
+        with Journal.create(tmp_path / "next", tmp_path / "next") as following:
+            following.keep_blobs(journal)
+            assert following.has_written(name, one, hashes)
+            blobs = [each._rows("bbtbb", "SELECT * FROM blobs") for each in (journal, following)]
+            assert blobs[0] == blobs[1]
+            assert (len(blobs[0]), [row[4] for row in blobs[0]].count(b"old")) == (603, 601)
+
+
+def test_what_a_replaced_plan_could_not_finish_is_asked_about(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    old = {base64.b64decode(world.put(name, DATA).metadata["x-amz-3"]) for name in ("x", "y")}
+    run(["fleet", "plan", "--also", "s3ec", *PLAN])
+
+    def unseen(request: Request) -> Any:
+        return error(403, "AccessDenied") if (request.operation, request.path) == ("HeadObject", "/bucket/x") else None
+
+    with world.server.fault(unseen):
+        assert run(["fleet", "run", "--apply", "plan"]) == 8
+    before = world.state()
+    for _ in range(2):
+        capfd.readouterr()
+        assert run(["fleet", "plan", "--also", "s3ec", "--json", "--force", *PLAN]) == 0
+        planned = answer(capfd)
+        assert (planned["stale"], planned["fresh"]) == (1, 1)
+    with contextlib.closing(sqlite3.connect("plan")) as plan:
+        assert {row[0] for row in plan.execute("SELECT old FROM blobs")} == old
+    assert run(["fleet", "run", "--apply", "--json", "plan"]) == 0
+    done = answer(capfd)
+    assert (done["rewrapped"], done["stale"], done["kms_calls"]) == (0, 0, 2)
+    assert world.state() == before
+    assert run(["fleet", "verify", "plan"]) == 0
+
+
 def test_what_a_rewrap_has_buried_is_told_until_somebody_has_looked(
     world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,8 +409,13 @@ def test_contexts_without_a_pair_are_warned_of(world: World, capfd: pytest.Captu
             "s3://bucket/",
         ]
     )
-    out = " ".join(capfd.readouterr().out.split())
-    assert "1 object is of the S3 Encryption Client and bound to no context" in out
+    warning = "1 object is of the S3 Encryption Client and bound to no context"
+    assert warning in " ".join(capfd.readouterr().out.split())
+    assert run(["fleet", "run", "--apply", "plan"]) == 0
+    again = ("--from", "alias/old", "--to", "alias/new", "--no-context", "--force", "-o", "plan", "s3://bucket/")
+    capfd.readouterr()
+    assert run(["fleet", "plan", "--also", "s3ec", *again]) == 0
+    assert "bound to no context" not in capfd.readouterr().out, "nothing is left to do with it"
 
 
 @pytest.mark.usefixtures("mixed")

@@ -28,6 +28,7 @@ from sealwax._core.keyring import WrappedKey
 from sealwax._core.objects import ObjectOpener
 from sealwax._core.recognize.s3ec import CONTRADICTION, INSTRUCTIONS
 from sealwax._core.rewrap import Rewrap
+from sealwax._core.staleness import WantedKey
 from sealwax._text import printable
 from sealwax.errors import ContextError, DamagedHeaderError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet._settings import Settings
@@ -188,7 +189,7 @@ class PlannedRewrap:
         keyring: KmsKeyring,
         settings: Settings,
         relpath: str,
-        note: Callable[[str, bytes, bytes], None],
+        note: Callable[[WantedKey, bytes, bytes], None],
     ) -> None:
         self._of_envelope = of_envelope
         self.met = False
@@ -212,9 +213,9 @@ class PlannedRewrap:
         changed = self._opener.rewrap(fields, file, AcceptStoredContext(), self._targets, verify=False)
         if not changed:
             # KMS said so: a later scan of this plan need not ask again.
-            self._note(self._targets[0], fields.wrapped_key, fields.wrapped_key)
+            self._note(self._settings.wanted.keys[0], fields.wrapped_key, fields.wrapped_key)
             raise NothingToDoError(State.FRESH)
-        self._note(self._targets[0], fields.wrapped_key, fields.blob_of(changed))
+        self._note(self._settings.wanted.keys[0], fields.wrapped_key, fields.blob_of(changed))
         return changed
 
 

@@ -52,7 +52,7 @@ CREATE TABLE answers (
 # What a run notes of other formats. Plans of earlier builds have none of these, and no such objects.
 _OF_OTHER_FORMATS: Final = {
     "blobs": """(
-    name BLOB, new BLOB, key TEXT NOT NULL, old BLOB NOT NULL, PRIMARY KEY (name, new)
+    name BLOB, new BLOB, key TEXT, material BLOB, old BLOB NOT NULL, PRIMARY KEY (name, new, key, material)
 ) WITHOUT ROWID""",
     "moves": """(
     source BLOB, target BLOB, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL,

@@ -20,6 +20,7 @@ from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.lru import LruMap
 from sealwax._core.moved import WITNESS_BYTES, Moved
+from sealwax._core.staleness import WantedKey
 from sealwax._text import of_many
 from sealwax.errors import HeaderError
 from sealwax.fleet._client_objects import WORDS, hash_of
@@ -401,25 +402,40 @@ class Journal(PlanDatabase):
 
     # --- objects of the S3 Encryption Client, as _kms_calls.BlobStore
 
-    def note_blob(self, name: str, key: str, old: bytes, new: bytes) -> None:
+    def note_blob(self, name: str, key: WantedKey, old: bytes, new: bytes) -> None:
         """Record the wrapped key that an object has, before it gets a new one, which is under a key."""
-        row = (_as_bytes(name), hash_of(new), key, old)
+        row = (_as_bytes(name), hash_of(new), key.arn, key.material_id, old)
         with self.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?,?,?,?)", row)
+            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?,?,?,?,?)", row)
 
-    def has_written(self, name: str, key: str, hashes: Iterable[bytes]) -> bool:
-        """Whether a run gave an object the wrapped key with one of these hashes, under a key."""
-        query = "SELECT 1 FROM blobs WHERE name = ? AND new = ? AND key = ?"
-        return any(self._rows("i", query, _as_bytes(name), each, key) for each in hashes)
+    def has_written(self, name: str, key: WantedKey, hashes: Iterable[bytes]) -> bool:
+        """Whether a run gave an object the wrapped key with one of these hashes, under a key and its material."""
+        query = "SELECT 1 FROM blobs WHERE name = ? AND new = ? AND key = ? AND material = ?"
+        return any(self._rows("i", query, _as_bytes(name), each, key.arn, key.material_id) for each in hashes)
 
     def keep_blobs(self, old: Journal) -> None:
-        """Take over the wrapped keys that another plan has recorded."""
-        last: tuple[bytes, bytes] = (b"", b"")
-        query = "SELECT name, new, key, old FROM blobs WHERE (name, new) > (?, ?) ORDER BY name, new LIMIT ?"
-        while rows := old._rows("bbtb", query, *last, _PAGE):
-            last = rows[-1][:2]
+        """Take over the wrapped keys that another plan has recorded.
+
+        What its runs have left or failed at does not count as written here, since this plan does not know why: KMS is
+        asked.
+        """
+        last: tuple[bytes, bytes, str, bytes] = (b"", b"", "", b"")
+        query = (
+            "SELECT name, new, key, material, old FROM blobs WHERE (name, new, key, material) > (?, ?, ?, ?)"
+            " ORDER BY name, new, key, material LIMIT ?"
+        )
+        while rows := old._rows("bbtbb", query, *last, _PAGE):
+            last = rows[-1][:4]
             with self.writing() as connection:
-                connection.executemany("INSERT INTO blobs VALUES (?,?,?,?)", rows)
+                connection.executemany("INSERT INTO blobs VALUES (?,?,?,?,?)", rows)
+        number = 0
+        query = "SELECT number, name FROM items WHERE number > ? AND state IN (?, ?) ORDER BY number LIMIT ?"
+        while rows := old._rows("ib", query, number, State.LEFT, State.FAILED, _PAGE):
+            number = rows[-1][0]
+            with self.writing() as connection:
+                connection.executemany(
+                    "UPDATE blobs SET key = 'unfinished ' || key WHERE name = ?", [(name,) for _, name in rows]
+                )
 
     def unfinished(self, place: int, name: str) -> tuple[State, str] | None:
         """Return the state and the reason of an object that a run has left or failed at; None of any other."""

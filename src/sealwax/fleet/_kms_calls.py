@@ -12,6 +12,7 @@ from sealwax._aws.session import Session
 from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax._core.lru import LruMap
 from sealwax._core.single_flight import Flights, wait_for
+from sealwax._core.staleness import WantedKey
 from sealwax.errors import KmsError, SealwaxError, is_of_credentials
 from sealwax.events import Event, OnEvent
 from sealwax.fleet._state import StepKind
@@ -35,7 +36,7 @@ class AnswerStore(Protocol):
 class BlobStore(Protocol):
     """Stores the wrapped keys that objects of other formats had, before they get new ones."""
 
-    def note_blob(self, name: str, key: str, old: bytes, new: bytes) -> None:
+    def note_blob(self, name: str, key: WantedKey, old: bytes, new: bytes) -> None:
         """Store an object's wrapped key, and which KMS key its new one is under."""
 
 

@@ -111,16 +111,18 @@ class Scan:
         """Return what an object is, since only the plan knows which of them its runs have re-wrapped."""
         if result.state != State.STALE or result.reasons[0] not in _client_objects.WORDS:
             return result
-        self.unbound += result.context == ctx.EMPTY
         (key,) = self._settings.wanted.keys
-        if not self._journal.has_written(result.name, key.arn, result.hashes):
+        written = self._journal.has_written(result.name, key, result.hashes)
+        unfinished = self._journal.unfinished(place, result.name) if written else None
+        if written and unfinished is None:
+            keys = _client_objects.keys_of(self._settings)
+            return replace(result, state=State.FRESH, reasons=(), keys=keys, units=())
+        self.unbound += result.context == ctx.EMPTY
+        if unfinished is None:
             return result
-        if unfinished := self._journal.unfinished(place, result.name):
-            # The copy was made. What the run had to tell of it stays until another run.
-            state, reason = unfinished
-            return replace(result, state=state, reason=reason, units=())
-        keys = _client_objects.keys_of(self._settings)
-        return replace(result, state=State.FRESH, reasons=(), keys=keys, units=())
+        # The copy was made. What the run had to tell of it stays until another run.
+        state, reason = unfinished
+        return replace(result, state=state, reason=reason, units=())
 
     def _record(self, number: int, place: int, pairs: Iterable[tuple[Entry, ScanResult]]) -> None:
         pairs = list(pairs)
