@@ -343,6 +343,28 @@ def test_version_2_without_a_mark_is_found_beside_messages(world: World, capfd: 
     assert answer(capfd)["rewrapped"] == 1
 
 
+@pytest.mark.parametrize("also", ["s3ec,esdk", "esdk"])
+def test_objects_without_a_mark_that_are_never_opened(
+    world: World, capfd: pytest.CaptureFixture[str], also: str
+) -> None:
+    """A re-wrap needs no object that opens: neither AES-CBC nor a size that AES-GCM never has is in its way."""
+    for name, how in (("cbc", KINDS["cbc"]), ("short", KINDS["v2"])):
+        made = world.make(DATA, **how, instructions=True)
+        made.body = made.body if name == "cbc" else b"short"
+        made.metadata.clear()
+        made.put(world.s3, name)
+    sealer = sealwax.Sealer(sealwax.KmsKeyring(world.old, session=world.lab.session()))
+    world.s3.put_object(Bucket="bucket", Key="envelope", Body=sealer.encrypt(DATA, context=CONTEXT))
+    ours = 2 if also == "s3ec,esdk" else 0
+    assert run(["fleet", "plan", "--also", also, "--json", *PLAN]) == 0
+    planned = answer(capfd)
+    assert (planned["stale"], planned["failed"], planned["damaged"]) == (1 + ours, 0, 0)
+    for verb in (("run", "--apply"), ("verify",)):
+        assert run(["fleet", *verb, "--json", "plan"]) == 0
+        told = answer(capfd)
+        assert (told["rewrapped"], told["foreign"]) == (1 + ours, 4 - ours)
+
+
 def test_stopped_after_the_copy(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     """What was written, and not recorded, is found done."""
     world.put("v3", DATA)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sealwax._core import context as ctx
-from sealwax._core import moved, moving
+from sealwax._core import moved, moving, objects
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import WrappedKey, kept_by_rewrap
 from sealwax._core.rewrap import Rewrap
@@ -157,7 +157,7 @@ def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store
     keys = _named_keys(error)
     foreign = ScanResult(item.number, item.name, State.FOREIGN, _reason(error), keys=keys, format=_format(error))
     if _moving.may_be_asked_for(foreign.format, settings):
-        found = _scan_movable(item, foreign, settings, store)
+        found = _scan_movable(item, error, foreign, settings, store)
         if found.state != State.FOREIGN or settings.move is not None:
             return found
         foreign = found
@@ -190,10 +190,13 @@ def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store
     )
 
 
-def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: Store) -> ScanResult:
+def _scan_movable(
+    item: Item, error: NotAnEnvelopeError, foreign: ScanResult, settings: Settings, store: Store
+) -> ScanResult:
     """Return what a file is that a plan may move.
 
     Args:
+        error: what ``inspect`` raised for it.
         foreign: what it is otherwise.
 
     Raises:
@@ -201,6 +204,9 @@ def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: St
     """
     try:
         with store.open(item.name) as file:
+            # An object that is not to be moved need not be one that opens.
+            if not _moving.is_asked_for(_client_objects.NAME, settings) and objects.is_object(error, file):
+                return foreign
             original = moving.look(file, _moving.rules_of(settings))
             mark = moved.mark_of(file)
     except NotAnEnvelopeError as refusal:
