@@ -285,7 +285,8 @@ class StoreError(FileError):
     """S3 refused or failed an operation on a bucket or an object.
 
     Attributes:
-        code: the error code of S3 or botocore, "NoName" for an invalid name, or None.
+        code: the error code of S3 or botocore, "NoName" for an invalid name, "NotKept" for an object that S3 could not
+            change without a loss, or None.
         request_id: the AWS request id, or None.
         retryable: whether the same request may succeed a little later without any change.
     """

@@ -167,3 +167,34 @@ def rotate(keys: Keys, server: StrictS3, folder: Path, path: Path, count: int) -
     assert keys.calls() - made == {"Decrypt": 10}
     assert proven.checked is not None
     assert (proven.done, proven.checked.digests, proven.checked.decrypted) == (True, count + 1, 10)
+
+
+def test_objects_that_s3_cannot_replace_without_a_loss_do_not_end_a_run(
+    keys: Keys, server: StrictS3, path: Path
+) -> None:
+    """The next run could not replace them either."""
+    client = server.bucket()
+    sealed = keys.sealer(keys.one).encrypt(b"x", context=ACME)
+    for at in range(21):
+        client.put_object(Bucket="bucket", Key=f"p/{at:02}", Body=sealed)
+    options: dict[str, Any] = {
+        "open_location": lambda where: open_store(where, server.session()),
+        "session": keys.lab.session(),
+    }
+    fleet.plan(path, ["s3://bucket/p/"], sources=keys.old, to=[keys.new], contexts=CONTEXTS, **options)
+
+    def hold(request: Request) -> Any:
+        return error(403, "InvalidObjectState") if request.path == "/bucket/p/00" else None
+
+    def never(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [*headers, ("Expires", "never")]
+
+    server.rewritten.append(never)
+    with server.fault(hold):
+        done = fleet.run(path, workers=1, **options)
+    server.rewritten.clear()
+    assert (done.count("refused"), done.ended) == (21, "")
+    assert "archived" in done.problems[0][2]
+    assert "Expires" in done.problems[1][2]
+    done = fleet.run(path, **options)
+    assert (done.rewrapped, done.done) == (21, True)

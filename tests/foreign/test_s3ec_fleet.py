@@ -365,6 +365,30 @@ def test_objects_without_a_mark_that_are_never_opened(
         assert (told["rewrapped"], told["foreign"]) == (1 + ours, 4 - ours)
 
 
+def test_what_s3_would_not_keep_does_not_end_a_run(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """A copy cannot write such objects, in this run or in any other."""
+    for at in range(20):
+        made = world.make(b"x")
+        made.metadata["note"] = "=?UTF-8?B?Y2Fmw6k=?=" if at % 2 else "x" * (2049 - len("note") - length(made.metadata))
+        made.put(world.s3, f"a{at:02}")
+    world.put("b", DATA)
+    assert run(["fleet", "plan", "--also", "s3ec", "--json", *PLAN]) == 8
+    planned = answer(capfd)
+    assert (planned["stale"], planned["failed"], planned["kms_calls"]) == (21, 20, 1)
+    calls = len(world.calls())
+    assert run(["fleet", "run", "--apply", "--workers", "1", "--json", "plan"]) == 8
+    done = answer(capfd)
+    assert (done["rewrapped"], done["failed"], done["ended"]) == (1, 20, None)
+    assert {each["state"] for each in done["problems"]} == {"refused"}
+    assert "not ASCII" in done["problems"][1]["reason"]
+    assert "S3 accepts 2048" in done["problems"][0]["reason"]
+    assert world.calls()[calls:].count("ReEncrypt") == 1
+
+
+def length(metadata: dict[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in metadata.items())
+
+
 def test_stopped_after_the_copy(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     """What was written, and not recorded, is found done."""
     world.put("v3", DATA)

@@ -36,7 +36,7 @@ from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State
 from sealwax.kms import _names
-from sealwax.stores._store import Store, is_gone, is_locked, relative
+from sealwax.stores._store import ChangesMetadata, Store, is_gone, is_locked, is_refused, relative
 
 _MAX_REASON: Final = 1000
 
@@ -174,6 +174,14 @@ def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store
     if fields is None:
         return foreign
     decision = _client_objects.decide(fields, settings, relative(item.name, store.location))
+    if decision.state == State.STALE and not fields.in_instructions and isinstance(store, ChangesMetadata):
+        (target,) = settings.wanted.keys
+        try:
+            store.check_metadata(
+                item.name, error.metadata, fields.changed(fields.wrapped_key, fields.context_under(target.arn))
+            )
+        except SealwaxError as refusal:
+            decision = decision._replace(state=State.REFUSED, reason=_reason(refusal))
     blob = _client_objects.hash_of(fields.wrapped_key)
     return ScanResult(
         item.number,
@@ -426,7 +434,8 @@ def outcome(item: Item, work: Callable[[], RunResult]) -> RunResult:
     except SealwaxError as error:
         # Objects are removed and locked all the time, so this must not stop a run.
         left = is_gone(error) or is_locked(error)
-        return RunResult(item.number, item.name, State.LEFT if left else State.FAILED, _reason(error))
+        state = State.LEFT if left else State.REFUSED if is_refused(error) else State.FAILED
+        return RunResult(item.number, item.name, state, _reason(error))
 
 
 def _named_keys(error: NotAnEnvelopeError) -> Keys:

@@ -20,7 +20,8 @@ class State(StrEnum):
     MOVED = "moved"
     """It is of another format, and a run has written an envelope of it."""
     REFUSED = "refused"
-    """It is stale, but the settings allow no re-wrap and no move; or it is a row of a key store that was altered."""
+    """It is stale, but the settings allow no re-wrap and no move, or its store cannot change it without a loss. Or it
+    is a row of a key store that was altered."""
     FAILED = "failed"
     """It is stale, and re-wrapping it failed."""
     LEFT = "left"

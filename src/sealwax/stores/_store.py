@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol, runtime_checkable
@@ -26,6 +26,9 @@ _DATABASE: Final = re.compile(r"(postgres(ql)?|mysql|mariadb|sqlite)(\+[a-z0-9_]
 _ACCESS_POINT: Final = re.compile(r"arn:aws[a-z-]*:s3:[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}(?=/|$)")
 # The error code for an invalid name, about which S3 is not asked.
 INVALID_NAME: Final = "NoName"
+# ... and for an object that cannot be changed as it is.
+NOT_KEPT: Final = "NotKept"
+_ARCHIVED: Final = "InvalidObjectState"
 # What S3 and botocore answer about a bucket that does not exist, or cannot exist.
 _NO_SUCH_LOCATION: Final = frozenset(
     {
@@ -206,6 +209,23 @@ class MakesObjects(Protocol):
         """
 
 
+@runtime_checkable
+class ChangesMetadata(Protocol):
+    """A store in which the metadata of objects may be all that a re-wrap changes."""
+
+    def check_metadata(self, name: str, metadata: Mapping[str, str], changed: Mapping[str, str]) -> None:
+        """Refuse an object with metadata that cannot be written again.
+
+        Args:
+            name: the object, as listed.
+            metadata: its metadata.
+            changed: what a re-wrap changes of them, or as much text.
+
+        Raises:
+            StoreError: the refusal.
+        """
+
+
 def keeping_folder_open(store: Store) -> AbstractContextManager[Store]:
     """Return the same store for a few objects and one thread, with less work per object if the store supports it.
 
@@ -224,6 +244,11 @@ def is_gone(error: SealwaxError) -> bool:
 def is_missing_location(error: SealwaxError) -> bool:
     """Whether a location could not be listed because it does not exist: its name is wrong."""
     return isinstance(error, StoreError) and error.code in _NO_SUCH_LOCATION
+
+
+def is_refused(error: SealwaxError) -> bool:
+    """Whether a store's method failed because of what the object is, so that it will fail again."""
+    return isinstance(error, StoreError) and error.code in (NOT_KEPT, _ARCHIVED)
 
 
 def is_locked(error: SealwaxError) -> bool:

@@ -20,7 +20,7 @@ from sealwax._core.pool import Pool
 from sealwax._core.rewrap import Rewrap, agreed, refuse_contradictory, with_wrapped_keys
 from sealwax._text import printable
 from sealwax.errors import NotAnEnvelopeError, RewrapConflictError, StoreError
-from sealwax.stores._store import Change
+from sealwax.stores._store import NOT_KEPT, Change
 from sealwax.stores.s3._reader import FIRST_BYTES, ObjectReader
 from sealwax.stores.s3._service import (
     CHANGED,
@@ -161,7 +161,9 @@ def _in_parts(
     start, end, before = kept.start, kept.stop, 0 if first is None else 1
     step = max(_COPY_BYTES, -(-(end - start) // (MAX_PARTS - before)))
     if step > MAX_PART_BYTES:
-        raise StoreError(f"'{printable(str(name))}' is too large to copy in 9,999 parts of 5 GiB; it was left alone")
+        raise StoreError(
+            f"'{printable(str(name))}' is too large to copy in 9,999 parts of 5 GiB; it was left alone", code=NOT_KEPT
+        )
     upload_id = service.call("create_multipart_upload", "writing", name, **settings)["UploadId"]
 
     def copy(number: int, at: int) -> Response:
@@ -243,11 +245,13 @@ def kept(name: ObjectName, answer: Response) -> Response:
     """
     if answer.get("MissingMeta"):
         raise StoreError(
-            f"'{printable(str(name))}' has metadata that S3 does not return, and it would be lost; it was left alone"
+            f"'{printable(str(name))}' has metadata that S3 does not return, and it would be lost; it was left alone",
+            code=NOT_KEPT,
         )
     if answer.get("ExpiresString") and not answer.get("Expires"):
         raise StoreError(
-            f"'{printable(str(name))}' has an Expires header that is not a date and would be lost; it was left alone"
+            f"'{printable(str(name))}' has an Expires header that is not a date and would be lost; it was left alone",
+            code=NOT_KEPT,
         )
     settings = {field: answer[field] for field in _KEPT if answer.get(field)}
     until = settings.get("ObjectLockRetainUntilDate")

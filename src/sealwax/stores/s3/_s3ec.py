@@ -16,6 +16,7 @@ from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX, ObjectFields, 
 from sealwax._core.rewrap import RewrapsObjects
 from sealwax._text import printable
 from sealwax.errors import RewrapConflictError, StoreError
+from sealwax.stores._store import NOT_KEPT
 from sealwax.stores.s3 import _replace
 from sealwax.stores.s3._reader import ObjectReader, read_instructions
 from sealwax.stores.s3._service import CHANGED, MAX_PART_BYTES, ObjectName, Response, Service
@@ -83,8 +84,19 @@ def check_object(reader: ObjectReader, rewrap: RewrapsObjects) -> ObjectFields:
     if not fields.in_instructions:
         _refuse_unkept(reader.object, reader._seen)
         _replace.kept(reader.object, reader._seen)
-        _refuse_too_long(reader.object, merged(reader.metadata, expected))
+        check_metadata(reader.object, reader.metadata, expected)
     return fields
+
+
+def check_metadata(name: ObjectName, metadata: Mapping[str, str], changed: Mapping[str, str]) -> None:
+    """Refuse an object with metadata that a copy cannot have.
+
+    Raises:
+        StoreError: the refusal.
+    """
+    if not all(map(_is_plain, (*metadata, *metadata.values()))):
+        raise _unkept(name, "it has metadata that are not ASCII, which a copy may change")
+    _refuse_too_long(name, merged(metadata, changed))
 
 
 def _rewrite(
@@ -142,7 +154,6 @@ def _is_lost(name: ObjectName, error: StoreError, is_there: Callable[[], bool]) 
 
 def _refuse_unkept(name: ObjectName, answer: Response) -> None:
     """Refuse an object that a copy would change, or that S3 cannot copy, before KMS is asked."""
-    metadata = answer.get("Metadata", {})
     why = ""
     if answer.get("SSECustomerAlgorithm"):
         why = "S3 encrypts it at rest with a key that the caller has to send (SSE-C)"
@@ -150,10 +161,8 @@ def _refuse_unkept(name: ObjectName, answer: Response) -> None:
         why = f"it is archived ({answer['StorageClass']}); restore it first"
     elif answer.get("ArchiveStatus"):
         why = f"it is archived ({answer['ArchiveStatus']}); restore it first"
-    elif not all(map(_is_plain, (*metadata, *metadata.values()))):
-        why = "it has metadata that are not ASCII, which a copy may change"
     if why:
-        raise StoreError(f"'{printable(str(name))}' cannot be re-wrapped in place: {why}; it was left alone")
+        raise _unkept(name, why)
 
 
 def _is_plain(text: str) -> bool:
@@ -164,10 +173,13 @@ def _is_plain(text: str) -> bool:
 def _refuse_too_long(name: ObjectName, metadata: Mapping[str, str]) -> None:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
     if size > MAX_METADATA_BYTES:
-        raise StoreError(
-            f"'{printable(str(name))}' cannot be re-wrapped in place: its metadata would have {size} bytes, and S3 "
-            f"accepts {MAX_METADATA_BYTES}; it was left alone"
-        )
+        raise _unkept(name, f"its metadata would have {size} bytes, and S3 accepts {MAX_METADATA_BYTES}")
+
+
+def _unkept(name: ObjectName, why: str) -> StoreError:
+    return StoreError(
+        f"'{printable(str(name))}' cannot be re-wrapped in place: {why}; it was left alone", code=NOT_KEPT
+    )
 
 
 def _copy(service: Service, reader: ObjectReader, settings: Response) -> None:

@@ -121,6 +121,19 @@ class S3Store(Store):
         """
         return read_instructions(self._service, self._object(name), metadata)
 
+    def check_metadata(self, name: str, metadata: Mapping[str, str], changed: Mapping[str, str]) -> None:
+        """Refuse an object of the S3 Encryption Client with metadata that a copy cannot have, without any request.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+            metadata: its metadata.
+            changed: what a re-wrap changes of them, or as much text.
+
+        Raises:
+            StoreError: the refusal.
+        """
+        _s3ec.check_metadata(self._object(name), metadata, changed)
+
     def old_versions(self) -> Store:
         """Return the versions of these objects that are no longer current.
 
