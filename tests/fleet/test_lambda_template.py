@@ -166,12 +166,12 @@ def test_the_rules_are_for_the_events_that_the_handler_takes() -> None:
 
 
 def test_every_alarm_is_about_a_metric_that_there_is() -> None:
-    answer = {"rewrapped": 1, "failed": 1, "unreadable": 1, "damaged": 1, "stale": 1}
+    answer = {"rewrapped": 1, "failed": 1, "unreadable": 1, "damaged": 1, "stale": 1, "overwritten": 0}
     line = aws_lambda._measured(answer, "rotation")
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     ours = {metric["Name"] for metric in directive["Metrics"]}
     alarms = [each["Properties"] for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
-    assert len(alarms) == 5
+    assert len(alarms) == 6
     assert {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == directive["Namespace"]} == ours
     assert directive["Dimensions"] == [["FunctionName"]]
     for alarm in alarms:
@@ -333,6 +333,7 @@ def test_lines_are_metrics_to_cloudwatch(deployed: Deployed) -> None:
         "Rewrapped": 0,
         "Failing": 1,
         "Unfinished": 0,
+        "Overwritten": 0,
     }
     (problem,) = line["problems"]
     assert problem["state"] == "refused"

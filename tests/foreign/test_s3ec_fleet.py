@@ -548,6 +548,29 @@ def test_in_lambda(world: World, tmp_path: Path) -> None:
         invoke()
 
 
+def test_what_a_rewrap_in_lambda_has_buried_raises_an_alarm_and_is_named(world: World, tmp_path: Path) -> None:
+    """The next invocation makes a new plan, in which the object is done, so the first one has to tell."""
+    made = world.put("zz", DATA)
+    for at in range(25):
+        world.s3.put_object(Bucket="bucket", Key=f"damaged{at}", Body=DATA, Metadata={"x-amz-key-v2": "AAAA"})
+
+    def within_the_second(request: Request) -> None:
+        if request.operation == "PutObjectCopy":
+            made.put(world.s3, "zz")
+            del request.headers["x-amz-copy-source-if-unmodified-since"]
+
+    environment = {"SEALWAX_CONTEXT": json.dumps(CONTEXT), "SEALWAX_ALSO": "s3ec"}
+    with world.server.fault(within_the_second):
+        first = invoked(world, tmp_path, environment)
+    again = invoked(world, tmp_path, environment)
+    assert [each["overwritten"] for each in (first, again)] == [1, 0]
+    assert [aws_lambda._measured(each, "rotation")["Overwritten"] for each in (first, again)] == [1, 0]
+    assert first["problems"][0]["name"] == "s3://bucket/zz"
+    assert "look at the bucket's versions" in first["problems"][0]["reason"]
+    names = [each["name"] for each in first["problems"]]
+    assert (len(names), names.count("s3://bucket/zz")) == (20, 1)
+
+
 def test_a_shared_context_is_not_taken_for_hidden_key_material(world: World, tmp_path: Path) -> None:
     """KMS tells no material of a key in a custom key store, and boto3 none that is too old; it denied nothing."""
     world.put("v3", DATA, {})

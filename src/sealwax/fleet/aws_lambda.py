@@ -12,7 +12,7 @@ twice or late does no harm, and the next run does what one had no time for. Its 
   each run asks KMS about all of them. If there is no time for all, a run takes those that were changed longest ago and
   random ones in turn.
 
-A run writes one line of JSON with its report and three CloudWatch metrics. If it cannot run, the invocation fails.
+A run writes one line of JSON with its report and four CloudWatch metrics. If it cannot run, the invocation fails.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def rotate(
 
     Returns:
         What ``sealwax fleet run --json`` prints, without the counts by key; ``more``: whether the next invocation has
-        more to do; and ``notes`` on what KMS did not show, and on objects that share a context.
+        more to do; ``overwritten``: how many objects another program wrote just before their re-wrap, which has
+        replaced what it wrote; and ``notes`` on what KMS did not show, and on objects that share a context.
 
     Raises:
         ConfigurationError: the event is neither a rotation nor a schedule, the environment is incomplete or selects no
@@ -168,7 +169,8 @@ def rotate(
                 "fleet' on a machine"
             )
 
-    engine = _InTurn() if also else Threads()
+    overwritten: list[Problem] = []
+    engine = _InTurn(overwritten) if also else Threads()
     check_time(0, 0)
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -189,10 +191,13 @@ def rotate(
         _refuse_hidden_material(planned)
         _refuse_if_all_skipped(planned, plan)
         report = _rotation.run(plan, session=session, open_location=open_location, engine=engine, stop=over)
-        report = replace(report, problems=tuple(_first(plan, WRONG, _MAX_PROBLEMS)))
+        # The next invocation makes a new plan, in which an overwritten object is done: nobody would hear of it again.
+        problems = dict.fromkeys([*overwritten, *_first(plan, WRONG, _MAX_PROBLEMS)])
+        report = replace(report, problems=tuple(problems)[:_MAX_PROBLEMS])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    answer = report.as_dict() | {"more": report.stale > 0, "notes": list(planned.remarks)}
+    answer = report.as_dict()
+    answer |= {"more": report.stale > 0, "overwritten": len(overwritten), "notes": list(planned.remarks)}
     # Writers of objects decide how many keys these name, but Lambda limits the size of a response.
     del answer["keys_before"], answer["keys_after"]
     if cut and report.ended:
@@ -206,10 +211,14 @@ class _InTurn(Threads):
     Objects of the S3 Encryption Client look stale to each plan. In the order of a listing, those that are done could
     take the time of all others. A re-wrapped object is as new as its re-wrap, so the oldest ones are the likeliest to
     be left; but old ones may be done, and new ones may not, so every other object is a random one.
+
+    Args:
+        overwritten: where to note the objects whose re-wrap has replaced what another program wrote.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overwritten: list[Problem]) -> None:
         super().__init__()
+        self._overwritten = overwritten
         self._modified: dict[str, float] = {}
 
     def _scan(
@@ -227,7 +236,9 @@ class _InTurn(Threads):
         rewrapper: Rewrapper,
         health: Health,
     ) -> Iterator[list[RunResult]]:
-        return super()._rewrap(self._in_turn(parts), stores, settings, rewrapper, health)
+        for results in super()._rewrap(self._in_turn(parts), stores, settings, rewrapper, health):
+            self._overwritten += [(each.name, each.state, each.reason) for each in results if each.buried]
+            yield results
 
     def _in_turn(self, parts: Iterable[tuple[int, list[Item]]]) -> Iterator[tuple[int, list[Item]]]:
         left = [(place, item) for place, items in parts for item in items]
@@ -268,6 +279,7 @@ def _measured(answer: Mapping[str, Any], function: str) -> dict[str, Any]:
         "Rewrapped": answer["rewrapped"],
         "Failing": answer["failed"] + answer["unreadable"] + answer["damaged"],
         "Unfinished": answer["stale"] - answer["failed"],
+        "Overwritten": answer["overwritten"],
     }
     return {
         "_aws": {
