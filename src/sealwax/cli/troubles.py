@@ -672,7 +672,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Another run uses the plan.
             Wait for it, or stop it; it can be resumed.
         Another release wrote it, or it is damaged.
-            Plan again: sealwax fleet plan ... --force.
+            Move it away, since it may hold what nothing else does, and plan again.
         """,
         "is not a plan",
         "is from another build of sealwax",
