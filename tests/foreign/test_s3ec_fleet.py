@@ -227,6 +227,27 @@ def test_new_material_of_the_key_is_asked_about(world: World, capfd: pytest.Capt
         assert (base64.b64decode(made.metadata["x-amz-3"]),) in plan.execute("SELECT old FROM blobs").fetchall()
 
 
+def test_older_material_of_a_new_key_that_is_no_source(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is refused, as an envelope is, and not told to be as wanted; ``rewrap`` is about keys only."""
+    world.put("x", DATA)
+    plan = ("fleet", "plan", "--also", "s3ec", "--force")
+    for options in ((*plan, *PLAN), ("fleet", "run", "--apply", "plan")):
+        assert run([*options]) == 0
+    world.kms.rotate_key_on_demand(KeyId=world.new)
+    assert run([*plan, *PLAN]) == 0
+    capfd.readouterr()
+    assert run(["fleet", "run", "--apply", "--json", "plan"]) == 8
+    done = answer(capfd)
+    assert (done["rewrapped"], done["fresh"], done["failed"]) == (0, 0, 1)
+    assert f"under older key material of '{world.new}'" in done["problems"][0]["reason"]
+    assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", *C, "s3://bucket/x"]) == 0
+    assert "already under alias/new, according to KMS" in capfd.readouterr().err
+    assert run([*plan, "--from", "alias/new", *PLAN]) == 0
+    capfd.readouterr()
+    assert run(["fleet", "run", "--apply", "--json", "plan"]) == 0
+    assert answer(capfd)["rewrapped"] == 1
+
+
 def test_what_counts_as_written(tmp_path: Path) -> None:
     """The same wrapped key may be under related keys; the key that it had before is kept whatever comes later."""
     one, other = WantedKey("one", b"m"), WantedKey("other", b"m")

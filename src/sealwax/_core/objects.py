@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, Protocol, cast, runtime_checkable
 from sealwax._core import context as ctx
 from sealwax._core.envelope import metadata_of
 from sealwax._core.foreign import passes
-from sealwax._core.foreign.data_key import is_under, rewrap_to
+from sealwax._core.foreign.data_key import rewrap_to, rewrapped_within
 from sealwax._core.foreign.gcm import TAG_BYTES
 from sealwax._core.foreign.inspections import ObjectInspection
 from sealwax._core.foreign.rules import ForeignRules
@@ -110,14 +110,24 @@ def match(stored: Mapping[str, str], expected: ctx.ExpectedContext) -> None:
     ctx.match(expected, stored, (), None, _OF_OBJECTS)
 
 
-def is_already_under(keyring: Keyring, fields: ObjectFields, key: str) -> bool:
-    """Return whether KMS says that an object's data key is under a key; False if it says nothing."""
+def is_already_under(keyring: Keyring, fields: ObjectFields, key: str, *, current: bool) -> bool:
+    """Return whether KMS says that an object's data key is under a key; False if it says nothing.
+
+    Raises:
+        WrongKeyError: with ``current``, it is under older material of that key.
+    """
     try:
-        return is_under(keyring, fields.wrapped_key, fields.context, key)
+        new = rewrapped_within(keyring, fields.wrapped_key, fields.context, key)
     except KmsError as error:
         if error.retryable:
             raise
         return False
+    if current and new not in (None, fields.wrapped_key):
+        raise WrongKeyError(
+            f"the data key is under older key material of '{printable(key)}', which is not among the allowed keys: to "
+            "re-wrap it to the current material, allow that key too"
+        )
+    return new is not None
 
 
 def _of_other_keys(error: KmsError) -> bool:
@@ -170,10 +180,11 @@ class ObjectOpener:
         targets: Sequence[str],
         *,
         verify: bool,
+        current: bool = False,
     ) -> dict[str, str]:
         """Return the fields of an object that change once its data key is under another KMS key.
 
-        They are none if KMS says that it is under that key already.
+        They are none if KMS says that it is under that key already; with ``current``, under its current material.
 
         Raises:
             ContextError, KmsError: as for ``Sealer.rewrap``.
@@ -188,7 +199,8 @@ class ObjectOpener:
         try:
             (new,) = rewrap_to(self.keyring, wrapped, fields.context, targets, context)
         except KmsError as error:
-            if not verify and _of_other_keys(error) and is_already_under(self.keyring, fields, targets[0]):
+            asks = not verify and _of_other_keys(error)
+            if asks and is_already_under(self.keyring, fields, targets[0], current=current):
                 return {}
             raise
         if new.ciphertext == fields.wrapped_key:

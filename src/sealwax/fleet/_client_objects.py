@@ -210,7 +210,8 @@ class PlannedRewrap:
         return self._opener.fields_before_kms(fields, AcceptStoredContext(), self._targets)
 
     def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
-        changed = self._opener.rewrap(fields, file, AcceptStoredContext(), self._targets, verify=False)
+        accepted = AcceptStoredContext()  # checked before
+        changed = self._opener.rewrap(fields, file, accepted, self._targets, verify=False, current=True)
         if not changed:
             # KMS said so: a later scan of this plan need not ask again.
             self._note(self._settings.wanted.keys[0], fields.wrapped_key, fields.wrapped_key)

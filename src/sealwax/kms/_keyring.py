@@ -346,15 +346,14 @@ class KmsKeyring:
             _refuse_twice(targets, rewrapped)
         return tuple(rewrapped)
 
-    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
-        """Return whether a key wrapped a data key, by kms:ReEncrypt from the key to itself; the result is dropped."""
+    def _rewrapped_within(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bytes | None:
+        """Return a data key by kms:ReEncrypt from a key to itself; None if another key wrapped it."""
         (name,) = _parse_all("key", key)
         (attempt,) = _allowlist.attempts((name,), (UnnamedKey("", ciphertext),), lambda: self._caller.region)
         try:
-            self._re_encrypt(attempt, target=name, contexts=(context, context))
+            return self._re_encrypt(attempt, target=name, contexts=(context, context)).ciphertext
         except errors.WrongKeyError:
-            return False
-        return True
+            return None
 
     def _attempts_near(
         self, target: _names.KeyName, attempts: Sequence[_allowlist.Attempt]
@@ -437,7 +436,7 @@ class KmsKeyring:
 def asking(key: str, session: Session) -> Callable[[bytes, Mapping[str, str]], bool]:
     """Return what asks KMS whether a key wrapped a data key, by kms:ReEncrypt from the key to itself."""
     keyring = KmsKeyring(key, session=session, limit=RateLimit(_ASKED_PER_SECOND))
-    return lambda ciphertext, context: keyring._is_under(ciphertext, context, key)
+    return lambda ciphertext, context: keyring._rewrapped_within(ciphertext, context, key) is not None
 
 
 def check_allowed(keyring: KmsKeyring, wrapped_keys: Sequence[WrappedKey]) -> None:

@@ -344,9 +344,9 @@ class MultiRegionKeyring:
             to, lambda keyring, target: keyring._rewrap_to(wrapped_keys, context, [target], new_context)
         )
 
-    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
+    def _rewrapped_within(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bytes | None:
         member = self._member_of(_names.parse(key))
-        return self._persist(member, lambda: member.keyring._is_under(ciphertext, context, key))
+        return self._persist(member, lambda: member.keyring._rewrapped_within(ciphertext, context, key))
 
     def _rewrap_in_regions(
         self, to: Sequence[str], rewrap: Callable[[KmsKeyring, str], tuple[WrappedKey, ...]]

@@ -35,7 +35,7 @@ from sealwax._core.cache.entries import (
 )
 from sealwax._core.cache.held import HeldKeys, Taken
 from sealwax._core.cache.nowait import Ready
-from sealwax._core.foreign.data_key import ForeignDataKey, is_under, rewrap_to, unwrap_foreign
+from sealwax._core.foreign.data_key import ForeignDataKey, rewrap_to, rewrapped_within, unwrap_foreign
 from sealwax._core.keyring import CLOCK, DataKey, Keyring, NotReadyError, WrappedKey, asked_at, now
 from sealwax._core.single_flight import wait_for
 from sealwax.errors import KmsError
@@ -282,8 +282,8 @@ class CachingKeyring:
     ) -> tuple[WrappedKey, ...]:
         return rewrap_to(self._keyring, wrapped_keys, context, to, new_context)
 
-    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
-        return is_under(self._keyring, ciphertext, context, key)
+    def _rewrapped_within(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bytes | None:
+        return rewrapped_within(self._keyring, ciphertext, context, key)
 
     def close(self) -> None:
         """Wipe every data key and lend no more. A key on loan is wiped when it is given back. May be repeated."""

@@ -79,18 +79,24 @@ class ChangesContexts(Protocol):
 class TellsKeys(Protocol):
     """A keyring that can ask whether a KMS key wrapped a data key that does not say so itself."""
 
-    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
-        """Return whether a key wrapped this data key; which keys are allowed does not count."""
+    def _rewrapped_within(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bytes | None:
+        """Return this data key as a key re-wraps it to itself; which keys are allowed does not count.
+
+        It is the same under the key's current material; None if another key wrapped it.
+        """
         ...
 
 
-def is_under(keyring: Keyring, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
-    """Return whether a KMS key wrapped this data key; False if the keyring cannot ask.
+def rewrapped_within(keyring: Keyring, ciphertext: bytes, context: Mapping[str, str], key: str) -> bytes | None:
+    """Return this data key as a KMS key re-wraps it to itself: the same if it is under the key's current material.
+
+    Returns:
+        None if another key wrapped it, or the keyring cannot ask.
 
     Raises:
         KmsError: KMS did not answer, or for another reason than that another key wrapped it.
     """
-    return isinstance(keyring, TellsKeys) and keyring._is_under(ciphertext, context, key)
+    return keyring._rewrapped_within(ciphertext, context, key) if isinstance(keyring, TellsKeys) else None
 
 
 def rewrap_to(
