@@ -67,6 +67,10 @@ def test_there_and_back(shell: Shell, s3: StrictS3, plain: bytes) -> None:
         $ sealwax reencrypt -k alias/demo2 --to alias/demo -c purpose=backup s3://bucket/a.swx
         $ sealwax verify -k alias/demo -c purpose=backup s3://bucket/a.swx
         $ sealwax decrypt -k alias/demo -c purpose=backup s3://bucket/a.swx
+        [2] plaintext is put in S3 only if you name it
+        $ sealwax decrypt -k alias/demo -c purpose=backup -r s3://bucket/
+        [2] plaintext is put in S3 only if you name it
+        $ sealwax decrypt -k alias/demo -c purpose=backup -o s3://bucket/a s3://bucket/a.swx
         $ cat a.bin | sealwax encrypt -k alias/demo -c purpose=backup -o s3://bucket/pipe.swx -
     """.replace("        encrypted\n", "")
     )

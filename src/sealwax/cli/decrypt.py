@@ -66,8 +66,9 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
     """Decrypt envelopes, or a range of one.
 
-    FILE.swx or FILE.esdk is decrypted to FILE next to it, or to the output of -o; - is standard input. Only
-    authenticated data is written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
+    FILE.swx or FILE.esdk is decrypted to FILE next to it, or to the output of -o; - is standard input. What is in S3
+    needs -o. Only authenticated data is written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt
+    on one of them.
 
     Also reads messages of the AWS Encryption SDK, objects of the S3 Encryption Client, and files of two scripts.
 
@@ -79,6 +80,8 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     """
     if bounds is not None and work.update:
         raise click.UsageError("use --update or --range, not both: a range is never up to date")
+    if work.output is None and any(map(locations.is_s3, work.sources)):
+        raise click.UsageError("name the output with -o: plaintext is put in S3 only if you name it, as -o s3://...")
     sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.headers))
 
     def output_name(name: str) -> str:

@@ -217,9 +217,9 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
     again = command("fleet", "run", plan, "--stale", "--apply")
     checked = report.checked
     if report.missed:
-        return "check the context (-c) and the places, then plan again", ""
+        return "check the context (-c) and the places, then plan again with --force", ""
     if report.nothing:
-        return "check the names of the places and whether they are mounted, then plan again", ""
+        return "check the names of the places and whether they are mounted, then plan again with --force", ""
     if checked and (checked.changed or checked.undecrypted):
         return "find out who changed the objects listed, and restore them from a backup", ""
     if _only_moves(report):
