@@ -337,9 +337,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The session has expired.
             Sign in again: aws sso login, or aws login; with --profile NAME if you use one.
         No credentials are set up on this machine.
-            Set AWS_PROFILE or --profile, or run aws configure; --lab DIR works without any.
-        The lab has principals, and the credentials are of none of them.
-            Run unset AWS_ACCESS_KEY_ID to be the root of the lab, or use the access key of a principal.
+            Set AWS_PROFILE or --profile, or run aws configure. A lab needs none: unset AWS_ACCESS_KEY_ID there.
         The profile needs an MFA code, and there is no terminal to prompt on.
             Run it in the foreground, or run aws configure export-credentials --format env and set what it prints.
         """,
