@@ -77,7 +77,8 @@ def test_two_builds_of_a_commit_are_the_same_bytes(tmp_path: Path) -> None:
     # Elsewhere, of files with other times and permissions, and where the hour, the language and the hashes are others.
     with tarfile.open(first[1]) as archive:
         assert {member.mtime for member in archive} == {moment}
-        archive.extractall(tmp_path / "elsewhere", filter="data")
+    (tmp_path / "elsewhere").mkdir()
+    subprocess.run(["tar", "-xzf", first[1], "-C", tmp_path / "elsewhere"], check=True)
     (root,) = (tmp_path / "elsewhere").iterdir()
     for path in root.rglob("*.py"):
         os.utime(path, (1_000_000_000, 1_000_000_000))

@@ -132,7 +132,7 @@ def objects(world: World, messages: Mapping[str, Sample], prefix: str) -> dict[s
         samples[name] = sample
     script = scripts.envkms(world.lab, "alias/old", b"x", CONTEXT)
     world.s3.put_object(Bucket="bucket", Key=f"{prefix}both", Body=script, Metadata=world.make(b"x").metadata)
-    return samples | {"both": Sample(script, refusal="DamagedHeaderError")}
+    return samples | {"both": Sample(script, refusal="NotAnEnvelopeError")}
 
 
 OBJECTS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -54,7 +54,7 @@ _FOUND: Final = (
 )
 _RESULT: Final = (
     "number long, name string, state string, reason string, keys " + _KEYS + ", "
-    "kms_error boolean, no_credentials boolean, format string, kms_calls long"
+    "kms_error boolean, no_credentials boolean, format string, buried boolean, kms_calls long"
 )
 
 
@@ -322,9 +322,8 @@ def _scan_result(row: Any, name: str) -> ScanResult:
 
 def _run_result(row: Any, name: str) -> RunResult:
     keys = tuple((key.arn, key.material) for key in row["keys"])
-    return RunResult(
-        row.number, name, State(row.state), row.reason, keys, row.kms_error, row.no_credentials, row.format
-    )
+    state, of_kms = State(row.state), (row.kms_error, row.no_credentials)
+    return RunResult(row.number, name, state, row.reason, keys, *of_kms, row.format, row.buried)
 
 
 @contextlib.contextmanager
