@@ -54,7 +54,7 @@ def test_every_verb_that_writes_objects_gives_them_their_settings(s3: StrictS3, 
         for name in ("a.txt", "big.bin"):
             assert run("encrypt", *K, *PURPOSE, *SSE, *TAGS, "-o", f"s3://bucket/{name}.swx", name) == 0
         source = "s3://bucket/a.txt.swx"
-        assert run("decrypt", *K, *PURPOSE, *SSE, *TAGS, source) == 0  # beside its source
+        assert run("decrypt", *K, *PURPOSE, *SSE, *TAGS, "-o", "s3://bucket/a.txt", source) == 0
         both = ("--to", "alias/demo2", *K, *PURPOSE)
         assert run("rewrap", *both, *SSE, *TAGS, "-o", "s3://bucket/new.swx", source) == 0
         assert run("reencrypt", *both, *SSE, *TAGS, "-o", "s3://bucket/newer.swx", source) == 0
