@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sealwax._core.keyring import KeyInBuffer, wipe
+from sealwax._core.keyring import DATA_KEY_BYTES, KeyInBuffer, wipe
+
+_PUBLIC: Final = bytes(DATA_KEY_BYTES)
 
 
 def derive(
@@ -19,4 +23,6 @@ def derive(
         with memoryview(derived) as view:
             return bytearray(view[:size])
     finally:
+        # The extracted key is still on the stack, where the same call with a public key writes its own.
+        HKDF(algorithm, len(derived), salt, info).derive_into(_PUBLIC, derived)
         wipe(derived)
