@@ -34,7 +34,7 @@ KEYS = "sealwax._core.keyring"
 # In which modules something of a format is wiped.
 WIPES = {
     "s3ec": (KEYS, f"{FOREIGN}s3ec.opening"),
-    "esdk": (KEYS, f"{FOREIGN}esdk.opening", f"{FOREIGN}esdk.writing", f"{FOREIGN}esdk.suites"),
+    "esdk": (KEYS, f"{FOREIGN}esdk.opening", f"{FOREIGN}esdk.writing"),
     "scripts": (KEYS, f"{FOREIGN}scripts"),
 }
 

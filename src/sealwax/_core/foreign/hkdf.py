@@ -7,7 +7,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sealwax._core.keyring import DATA_KEY_BYTES, KeyInBuffer, wipe
+from sealwax._core.keyring import DATA_KEY_BYTES, KeyInBuffer
 
 _PUBLIC: Final = bytes(DATA_KEY_BYTES)
 
@@ -23,6 +23,6 @@ def derive(
         with memoryview(derived) as view:
             return bytearray(view[:size])
     finally:
-        # The extracted key is still on the stack, where the same call with a public key writes its own.
+        # What was derived is still here, and what was extracted on the stack: the same call with a public key, in place
+        # of both.
         HKDF(algorithm, len(derived), salt, info).derive_into(_PUBLIC, derived)
-        wipe(derived)
