@@ -9,11 +9,13 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
+from sealwax._core.foreign import hkdf
 from sealwax._core.foreign.esdk.suites import SUITES
 from sealwax._core.format import payload, witness
 from sealwax._core.keyring import DataKey
@@ -75,6 +77,29 @@ def test_no_derived_key_is_left(tmp_path: Path, what: str) -> None:
 @linux
 def test_what_is_left_is_found(tmp_path: Path) -> None:
     assert hits(tmp_path, "a copy") != {}
+
+
+def test_what_hkdf_worked_on_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its buffer, and on the stack: the same call is made with a key that is public."""
+    calls: list[tuple[bytes, bytes, bytearray]] = []
+
+    class Kept:
+        def __init__(self, *given: Any) -> None:
+            self._hkdf = HKDF(*given)
+
+        def derive_into(self, key: bytes | bytearray, into: bytearray) -> None:
+            self._hkdf.derive_into(key, into)
+            calls.append((bytes(key), bytes(into), into))
+
+    monkeypatch.setattr(hkdf, "HKDF", Kept)
+    with DataKey(bytearray(range(32))) as data_key:
+        key = hkdf.derive(hashes.SHA512(), 32, b"salt", b"info", data_key)
+    (_, derived, buffer), (public, _, again) = calls
+    assert public == bytes(32)
+    assert again is buffer
+    assert key == derived[:32]
+    assert derived[:32] not in buffer
+    assert derived[32:64] not in buffer
 
 
 def test_the_keys_are_those_of_the_format() -> None:
