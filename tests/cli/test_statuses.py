@@ -993,7 +993,7 @@ def _(world: World) -> None:
         faults.clear("us-east-1", None)
 
 
-@line("something that a rehearsal made could not be taken away, whatever else it found", "`rehearse`", 8, 1)
+@line("a rehearsal ran or cleaned up, and something that it made could not be taken away", "`rehearse`", 8, 1)
 def _(world: World) -> None:
     name = "sealwax-rehearsal-0123456789ab-reader"
     with account(Path("aws")) as it, pytest.MonkeyPatch.context() as patch:

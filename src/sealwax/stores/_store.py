@@ -219,7 +219,7 @@ class ChangesMetadata(Protocol):
         Args:
             name: the object, as listed.
             metadata: its metadata.
-            changed: what a re-wrap changes of them, or as much text.
+            changed: what a re-wrap changes of it, or as much text.
 
         Raises:
             StoreError: the refusal.

@@ -95,7 +95,7 @@ def check_metadata(name: ObjectName, metadata: Mapping[str, str], changed: Mappi
         StoreError: the refusal.
     """
     if not all(map(_is_plain, (*metadata, *metadata.values()))):
-        raise _unkept(name, "it has metadata that are not ASCII, which a copy may change")
+        raise _unkept(name, "it has metadata that is not ASCII, which a copy may change")
     _refuse_too_long(name, merged(metadata, changed))
 
 

@@ -127,7 +127,7 @@ class S3Store(Store):
         Args:
             name: the object, ``s3://bucket/key``.
             metadata: its metadata.
-            changed: what a re-wrap changes of them, or as much text.
+            changed: what a re-wrap changes of it, or as much text.
 
         Raises:
             StoreError: the refusal.
@@ -226,7 +226,7 @@ class InventoryStore(S3Store):
         self._manifest = _inventory.read_manifest(service, location)
         super().__init__(str(ObjectName(self._manifest.source_bucket, "")), service=service)
 
-    # It may list current objects only.
+    # It may list current objects only, so it does not have this.
     old_versions = None  # type: ignore[assignment]
 
     @property
