@@ -54,6 +54,9 @@ def uploads(s3: StrictS3) -> int:
 def test_there_and_back(shell: Shell, s3: StrictS3, plain: bytes) -> None:
     shell.transcript(
         """
+        $ sealwax encrypt -k alias/demo -c purpose=backup a.bin s3://bucket/a.swx
+        [2] each name is an input, 's3://bucket/a.swx' too; to write there, use -o s3://bucket/a.swx
+        $ test ! -e a.bin.swx
         $ sealwax encrypt -k alias/demo -c purpose=backup -o s3://bucket/a.swx a.bin
         encrypted
         $ sealwax inspect s3://bucket/a.swx | grep -q 'purpose=backup'

@@ -62,6 +62,9 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
         work = _for_messages(work, keys)
     if work.armor and work.detached:
         raise click.UsageError("use --armor or --detached, not both: a detached payload has no text form")
+    if work.output is None and [locations.is_s3(source) for source in work.sources] == [False, True]:  # as cp has it
+        named = console.shown(work.sources[1])
+        raise click.UsageError(f"each name is an input, '{named}' too; to write there, use -o {named}")
     sealing = Sealing(
         work,
         keys,
