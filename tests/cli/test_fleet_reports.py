@@ -280,7 +280,7 @@ def test_a_report_replaces_nothing_unasked(shell: Shell, keys: Keys) -> None:
         shell.sealwax("fleet", "run", "p", "--apply", "--report", "taken.html").failed(1, "exists; use --force")
         shell.sealwax("fleet", "run", "p", "--apply", "--report", "no/such.html").failed(1, "'no' is not a folder")
         shell.sealwax("fleet", "run", "p", "--apply", "--report", "p", "--report-format", "html", "--force").failed(
-            2, "--report would overwrite the plan"
+            2, "--report would overwrite 'p', which is a database"
         )
     shell.sealwax("fleet", "run", "p", "--apply", "--report", "taken.html", "--force").succeeded()
     assert shell.read("taken.html").startswith(b"<!doctype html>")

@@ -134,6 +134,10 @@ SOURCES = {
         (PROCESS, "exited with status 3: please sign in with ***"),
         script=f"echo '{json.dumps(GIVEN)}'; echo please sign in with {TOKEN} >&2; exit 3",
     ),
+    "a program that fails and prints no credentials but in its error": Source(
+        (PROCESS, "exited with status 3: cannot use *** with *** of /opt/tools/aws2-helper"),
+        script=f"echo cannot use {ID} with {SECRET} of /opt/tools/aws2-helper >&2; exit 3",
+    ),
     "a program that fails without text": Source((PROCESS, "status 1"), script="printf '\\377\\376' >&2; exit 1"),
     "a program that is killed": Source((PROCESS, "it was killed"), script="kill -9 $$"),
     "a token file that is missing": Source(
@@ -465,7 +469,7 @@ def over_the_folder(
 
 
 def test_how_many_there_are() -> None:
-    assert len(SOURCES) == 84
+    assert len(SOURCES) == 85
     assert len(REFUSALS) == 24
 
 

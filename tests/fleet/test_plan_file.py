@@ -363,3 +363,12 @@ def test_a_plan_that_exists_is_not_replaced_by_itself(keys: Keys, folder: Path, 
         plan(keys, folder, path)
     assert isinstance(caught.value.__cause__, FileExistsError)
     assert path.read_bytes() == before
+
+
+def test_an_envelope_is_not_replaced_by_a_plan(keys: Keys, folder: Path) -> None:
+    seal(keys, folder / "a.swx")
+    before = (folder / "a.swx").read_bytes()
+    with pytest.raises(sealwax.FileError, match="only a plan is replaced"):
+        plan(keys, folder, folder / "a.swx", overwrite=True)
+    assert (folder / "a.swx").read_bytes() == before
+    assert [each.name for each in folder.iterdir()] == ["a.swx"]

@@ -32,6 +32,11 @@ _PROCESS: Final = "custom-process"
 LONGEST_WAIT_SECONDS: Final = 300.0
 _TERMINAL: Final = "/dev/tty"
 _CODE: Final = re.compile(r"[0-9]{6}")
+# An access key ID; and a secret key, a token or a part of one, which has letters of both cases and digits. Paths and
+# words rarely do.
+_LIKE_A_SECRET: Final = re.compile(
+    r"A[A-Z]IA[A-Z0-9]{12,}|(?=[\w+/=-]*[a-z])(?=[\w+/=-]*[A-Z])(?=[\w+/=-]*[0-9])[\w+/=-]{20,}", re.ASCII
+)
 
 
 def guard(core: BotocoreSession) -> None:
@@ -115,8 +120,9 @@ class CredentialProcess(subprocess.Popen[bytes]):
     def _defect(self, out: bytes, err: bytes) -> str:
         if self.returncode != 0:
             ended = f"it exited with status {self.returncode}" if self.returncode > 0 else "it was killed"
-            # Its error output may repeat its output.
-            words = redacted(err.decode("utf-8", "replace").strip(), (out.decode("utf-8", "replace"),))
+            # Its error output may repeat its output, or have other credentials.
+            said = _LIKE_A_SECRET.sub("***", err[:2_000].decode("utf-8", "replace").strip())
+            words = redacted(said, (out.decode("utf-8", "replace"),))
             return f"{ended}{': ' if words else ''}{words}"
         try:
             answer = json.loads(out)

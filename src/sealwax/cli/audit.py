@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from sealwax._core import files
 from sealwax._core.format.io import write_all
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, PARTLY_DONE, console, layers, options, reporting
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, layers, locations, options, reporting
 from sealwax.cli.kms import Aws
 from sealwax.cli.state import current
 
@@ -220,7 +220,7 @@ def audit(
         if path:
             reports.refuse(path, what)
             if path != save_facts:
-                console.claim(path)
+                console.need(path)
     accepted = read_baseline(baseline_file) if baseline_file else ()
     events = read_events(events_file) if events_file else None
 
@@ -320,6 +320,7 @@ def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Fa
         elif not force:
             with console.overwriting(path):
                 files.refuse_existing(path)
+        locations.refuse_data(path, "--save-facts")
         try:
             facts = completed(where.gather(answers))
         except BaseException:

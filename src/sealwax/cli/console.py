@@ -358,6 +358,13 @@ class StandardOutput(_StandardStream):
             return super().write(data)
 
 
+def need(path: str) -> None:
+    """Note a small file that the run reads to its end beside its sources, and so must not overwrite."""
+    claim(path)
+    if path != "-":
+        current().needed.add(os.path.realpath(path))
+
+
 def claim(path: str) -> None:
     """Note that a file is about to be read to its end.
 
@@ -381,7 +388,7 @@ def read_text(path: str, kind: trusted.Kind, most: int) -> str:
     """Return the text of a small file that must be trustworthy, of at most ``most`` bytes."""
     from sealwax._core.files import reported
 
-    claim(path)
+    need(path)
     with reported(f"reading {kind.name}", path), trusted.open_file(path, kind) as file:
         data = file.read(most + 1)
     if len(data) > most:

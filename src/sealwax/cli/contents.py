@@ -23,7 +23,7 @@ from sealwax._core.format.io import write_all
 from sealwax._core.format.payload import GROUP_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax.cli import console, locations, outcomes
-from sealwax.cli.jobs import FileJob, folder_of, refuse_output
+from sealwax.cli.jobs import FileJob, folder_of, refuse_needed, refuse_output
 from sealwax.cli.turns import finish_first, stop_if_given_up
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import (
@@ -207,6 +207,8 @@ class Output:
             same = os.path.samestat(os.stat(path), status)
         if same and not in_place:
             raise FileError("the output would overwrite the input; name another file with -o")
+        if not self._plaintext:  # a backup may bring back any file
+            refuse_needed(path)
         if locations.is_s3(path):
             source_time = source.times_ns[1] if source.regular and self._whole else None
             with console.overwriting(path):

@@ -46,7 +46,7 @@ _TOO_LARGE: Final = (
 
 
 @click.command()
-@click.argument("file", metavar="FILE|S3://...", type=click.Path(readable=False))
+@click.argument("file", metavar="FILE|s3://...", type=click.Path(readable=False))
 @options.keys
 @options.context(stored=True)
 @options.suffix
@@ -62,6 +62,7 @@ def edit(file: str, keys: Keys, template: options.ContextTemplate, suffix: str, 
     another program changed the old one meanwhile. -k must name every KMS key that the envelope is under. The caller
     needs kms:Decrypt on one of them, kms:GenerateDataKey on the first, and kms:Encrypt on the others.
     """
+    locations.refuse_mistyped(file)
     if file == STREAM or (not locations.is_s3(file) and os.path.isdir(file)):
         raise click.UsageError("edit takes the name of one file")
     locations.refuse_prefix(file)

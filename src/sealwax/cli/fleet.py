@@ -20,7 +20,7 @@ from sealwax.cli.console import counted
 from sealwax.cli.fleet_types import Finite, Formats, HowMany
 from sealwax.cli.kms import Aws, refuse_too_many
 from sealwax.cli.kms_watch import KmsWatch
-from sealwax.cli.locations import is_s3
+from sealwax.cli.locations import is_s3, refuse_mistyped
 from sealwax.cli.reporting import Reports, provenance, reports
 
 if TYPE_CHECKING:
@@ -73,10 +73,11 @@ def _move(
 def _refuse_places(where: Sequence[str], *, reencrypt: bool) -> None:
     """Refuse URLs with passwords, and key stores where their data would be re-encrypted."""
     from sealwax.fleet._planning import absolute
-    from sealwax.stores._store import NO_REENCRYPTION, is_key_store
+    from sealwax.stores._store import KEY_STORE_PREFIX, NO_REENCRYPTION, is_key_store
 
     with _usage():
         absolute(where)
+        refuse_mistyped(*(place for place in where if not place.startswith(KEY_STORE_PREFIX)))
         if reencrypt and any(map(is_key_store, where)):
             raise click.UsageError(
                 f"--reencrypt does not work on a key store: {NO_REENCRYPTION}; make new data keys with "

@@ -414,6 +414,14 @@ def _is_same(path: str, other: str) -> bool:
         return False
 
 
+def refuse_needed(output: str) -> None:
+    """Refuse to overwrite a file that the run reads beside its sources: settings, pairs of the context, the lab."""
+    if locations.real(output) in current().needed:
+        raise FileError(
+            f"the output would overwrite '{console.shown(output)}', which this run reads; name another with -o"
+        )
+
+
 def refuse_output(job: FileJob, taken: str | None, what: str) -> None:
     """Refuse to overwrite another file that the job needs."""
     if taken is not None and job.output is not None and locations.real(job.output) == locations.real(taken):

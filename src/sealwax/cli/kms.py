@@ -14,7 +14,7 @@ from sealwax._text import printable
 from sealwax.cli import console, locations
 from sealwax.cli.kms_watch import KmsWatch
 from sealwax.cli.settingsfile import Layer, SettingsFile, keys_of, local_of
-from sealwax.cli.state import Sessions
+from sealwax.cli.state import Sessions, current
 from sealwax.errors import ConfigurationError, LabError, SealwaxError, SettingsError
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def open_lab(folder: str, key_file: str | None = None, *, create: bool = False) 
         create: whether to create a lab if there is none. Only some commands do, so that a mistyped name is an error.
     """
     from sealwax.lab import Lab
+    from sealwax.lab._database import FILES
 
     if not create and (missing := no_lab(folder)):
         raise LabError(
@@ -105,7 +106,8 @@ def open_lab(folder: str, key_file: str | None = None, *, create: bool = False) 
         )
     key_file = key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None
     if key_file is not None:
-        console.claim(key_file)
+        console.need(key_file)
+    current().needed.update(os.path.realpath(os.path.join(folder, name)) for name in FILES)
     return Lab(folder, passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"), key_file=key_file)
 
 

@@ -6,6 +6,7 @@ S3 is at AWS or at AWS_ENDPOINT_URL_S3, even if KMS is the lab or at another end
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, overload
@@ -22,6 +23,7 @@ from sealwax._core.format.header import MAGIC
 from sealwax.cli import console
 from sealwax.cli.state import current
 from sealwax.errors import FileError, NotAnEnvelopeError
+from sealwax.stores import _store as of_stores
 from sealwax.stores._store import S3_SCHEME, Entry, Store, real_name, split_s3
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 # The metadata that tells a later run which version of a file an object was made from.
 SOURCE_TIME: Final = "sealwax-source-time"
 _TIME: Final = re.compile("-?[0-9]{1,20}")
+_DATABASE: Final = b"SQLite format 3\0"
 
 
 def service() -> Service:
@@ -46,6 +49,16 @@ def acls() -> Acls:
 
 def is_s3(name: str) -> bool:
     return name.startswith(S3_SCHEME)
+
+
+def refuse_mistyped(*names: str | None) -> None:
+    """Refuse names that were meant for S3, and would be paths."""
+    for name in names:
+        if name is not None:
+            try:
+                of_stores.refuse_mistyped(name)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
 
 
 def is_prefix(name: str) -> bool:
@@ -168,8 +181,32 @@ def begins_as_envelope(name: str) -> bool:
     """Whether a file or object begins as an envelope or a message does, in bytes or as text; links are followed."""
     place = opened(name)
     with files.InputFile(place, regular=True) if isinstance(place, str) else place as file:
-        beginning = read_full(file, len(MAGIC))
-    return beginning == MAGIC or beginning.startswith(PREFIX.encode()) or is_message(beginning)
+        return _is_sealed(read_full(file, len(MAGIC)))
+
+
+def refuse_data(path: str, option: str) -> None:
+    """Refuse to overwrite data or keys, even with --force, with what can be made again.
+
+    Args:
+        path: where it is to be written.
+        option: the option that named it.
+
+    Raises:
+        FileError: what is there cannot be read.
+        UsageError: an envelope, a message or a database is there, such as a plan or a lab.
+    """
+    if not os.path.isfile(path):
+        return
+    with files.InputFile(path, regular=True) as file:
+        beginning = read_full(file, len(_DATABASE))
+    is_database = beginning == _DATABASE
+    if is_database or _is_sealed(beginning):
+        kind = "a database, such as a plan or a lab" if is_database else "encrypted data"
+        raise click.UsageError(f"{option} would overwrite '{console.shown(path)}', which is {kind}; name another file")
+
+
+def _is_sealed(beginning: bytes) -> bool:
+    return beginning.startswith((MAGIC, PREFIX.encode())) or is_message(beginning)
 
 
 def is_message(beginning: bytes) -> bool:

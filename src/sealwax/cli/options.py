@@ -20,7 +20,7 @@ from sealwax._core.foreign.rules import LEGACY, UNMARKED
 from sealwax._text import printable
 from sealwax.cli import console, layers, settingsfile
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
-from sealwax.cli.locations import is_s3
+from sealwax.cli.locations import is_s3, refuse_mistyped
 from sealwax.cli.settingsfile import MAX_WORKERS, Layer, context_of, is_suffix, local_of
 from sealwax.cli.state import RunState, current
 from sealwax.cli.verbosity import loudness as loudness
@@ -164,6 +164,7 @@ force = click.option("--force", is_flag=True, help="Overwrite existing files.")
 
 def refuse_into(place: str) -> None:
     """Refuse a value of --into below which nothing can be written."""
+    refuse_mistyped(place)
     is_folder = bool(place) and place != "-" and (not os.path.lexists(place) or os.path.isdir(place))
     if not (is_s3(place) or is_folder):
         raise click.UsageError(f"--into takes a folder or an s3:// prefix, and '{printable(place)}' is neither")
@@ -188,7 +189,7 @@ def _read_settings(context: click.Context, _param: click.Parameter, ignored: boo
     if ignored or context.resilient_parsing:  # a shell that completes a command
         return
     if named := os.environ.get(settingsfile.VARIABLE):
-        console.claim(named)
+        console.need(named)
     state = context.ensure_object(RunState)
     try:
         settings = state.settings = settingsfile.read()
@@ -198,6 +199,7 @@ def _read_settings(context: click.Context, _param: click.Parameter, ignored: boo
         state.refused_settings = error  # one of its findings
         return
     if settings is not None:
+        state.needed.add(os.path.realpath(settings.path))
         # click takes these for options that are neither typed nor in the environment.
         context.default_map = layers.of_runs(settings)
 

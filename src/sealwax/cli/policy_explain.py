@@ -128,7 +128,7 @@ def _recall(
 ) -> tuple[KeyDescription, PrincipalDescription, datetime]:
     from sealwax.audit import _from_facts, read_facts
 
-    console.claim(path)
+    console.need(path)
     facts = read_facts(path)
     console.info(f"using the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     seen = _from_facts.describe_key(facts, key, region)

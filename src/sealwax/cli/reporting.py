@@ -151,6 +151,7 @@ def _chosen(paths: tuple[str, ...], form: str | None, forms: tuple[str, ...], *,
         if not force:
             with console.overwriting(path):
                 files.refuse_existing(path)
+        locations.refuse_data(path, "--report")
     return Reports(targets, force)
 
 

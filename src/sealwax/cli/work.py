@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from sealwax.cli import filters, options
+from sealwax.cli import filters, locations, options
 from sealwax.cli.kms import Keys
 from sealwax.cli.state import current
 
@@ -159,7 +159,7 @@ def _sources(what: str, output: str | None, *, update: bool, dry_run: bool, into
         click.argument(
             "sources",
             nargs=-1,
-            metavar=f"[FILE|FOLDER|S3://...{stream}]...",
+            metavar=f"[FILE|FOLDER|s3://...{stream}]...",
             type=click.Path(allow_dash=True, readable=False),
         )
     ]
@@ -210,6 +210,7 @@ def _selecting(workers: bool, into: bool) -> list[_Add]:
 
 
 def _check(work: Work) -> None:
+    locations.refuse_mistyped(*work.sources, work.output, work.detached)
     streams = work.output == STREAM or not work.sources or STREAM in work.sources
     if work.output == "":
         raise click.UsageError(f"{current().elsewhere} is empty; name a file or a folder")

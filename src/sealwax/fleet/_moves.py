@@ -6,7 +6,8 @@ import contextlib
 from pathlib import Path
 
 from sealwax._core.moved import Moved
-from sealwax.errors import PlanError
+from sealwax._text import printable
+from sealwax.errors import FileError, PlanError
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._planfile import is_plan
 from sealwax.stores._store import real_name
@@ -33,9 +34,15 @@ def keep_memory(former: Path, journal: Journal) -> None:
     """Take over what a plan that is about to be replaced remembers: whose envelopes these are, and old wrapped keys.
 
     Raises:
+        FileError: it is not a plan, and may be what the plan is about.
         PlanError: it cannot be read: another build made it, it is damaged, or it is not to be trusted.
     """
     if not is_plan(str(former)):
+        if former.is_file() and former.stat().st_size:
+            raise FileError(
+                f"writing the plan '{printable(str(former))}' failed: the file of this name is not a plan, or "
+                "cannot be read, and only a plan is replaced; choose another name"
+            )
         return
     try:
         old = Journal(former)

@@ -102,8 +102,8 @@ def plan(
         rate: KMS requests per second, for the estimated time.
         workers: how many threads read objects.
         engine: what reads the headers: a ``fleet.spark.Spark``, or ``workers`` threads by default.
-        overwrite: whether to replace an existing plan. The new one remembers what the old one has moved,
-            and the old wrapped keys.
+        overwrite: whether to replace an existing plan, but no other file. The new one remembers what the old one has
+            moved, and the old wrapped keys.
         on_progress: called with how many objects are done, and 0.
 
     Returns:

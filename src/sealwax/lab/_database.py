@@ -23,6 +23,8 @@ _BUSY_SECONDS = 30.0
 
 
 STATE_FILE = "state.db"
+TRAIL_FILE = "trail.db"
+FILES = STATE_FILE, TRAIL_FILE
 KIND = trusted.Kind("the lab's file", LabError)
 
 

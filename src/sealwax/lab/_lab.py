@@ -15,7 +15,7 @@ from sealwax.errors import LabError
 from sealwax.lab import _rootkey
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._cloudtrail import CloudTrail
-from sealwax.lab._database import STATE_FILE, Database, private_folder
+from sealwax.lab._database import STATE_FILE, TRAIL_FILE, Database, private_folder
 from sealwax.lab._engine import KmsEngine
 from sealwax.lab._faults import Faults
 from sealwax.lab._gateway import Gateway
@@ -83,7 +83,7 @@ class Lab:
             files.callback(self._state.close)
             with self._state.writing() as connection:
                 root = _rootkey.load(connection, passphrase, None if key_file is None else Path(key_file))
-            self._log = Database(self.path / "trail.db", TRAIL, durable=False)
+            self._log = Database(self.path / TRAIL_FILE, TRAIL, durable=False)
             files.callback(self._log.close)
             self._records = KeyRecords(self._state, root)
             self.trail = Trail(self._log, clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealwax.stores._files import FileStore
-from sealwax.stores._store import S3_SCHEME, Store, is_key_store
+from sealwax.stores._store import S3_SCHEME, Store, is_key_store, refuse_mistyped
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -26,7 +26,7 @@ def open_store(location: str, session: Session | None = None) -> Store:
     Raises:
         FileError: the folder or file does not exist, or the location is not a valid S3 name.
         KeyStoreError: the driver of the database is not installed, or its SQLite file does not exist.
-        ValueError: the URL of the database is not valid, or has a password.
+        ValueError: the URL of the database is not valid, or has a password; or the location is another URL or an ARN.
 
     Example:
         >>> store = open_store("s3://vault/backups/")
@@ -40,4 +40,5 @@ def open_store(location: str, session: Session | None = None) -> Store:
         from sealwax.stores import key_rows
 
         return key_rows.open_location(location)
+    refuse_mistyped(location)
     return FileStore(location)

@@ -22,6 +22,8 @@ KEY_STORE_PREFIX: Final = "sql+"
 SHREDDED: Final = "shredded"
 NO_REENCRYPTION: Final = "re-encrypting a row of it would destroy the data key of records"
 _DATABASE: Final = re.compile(r"(postgres(ql)?|mysql|mariadb|sqlite)(\+[a-z0-9_]+)?://")
+# What is meant for S3 or another service, and is a path here.
+_MISTYPED: Final = re.compile(r"(s3:|[a-z][a-z0-9+.-]*://|arn:aws)", re.IGNORECASE)
 # An access point's ARN, which takes the place of a bucket's name. A Multi-Region Access Point has no Region.
 _ACCESS_POINT: Final = re.compile(r"arn:aws[a-z-]*:s3:[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}(?=/|$)")
 # The error code for an invalid name, about which S3 is not asked.
@@ -62,6 +64,22 @@ def relative(name: str, location: str) -> str:
         # An inventory may be in another bucket than the objects that it lists.
         below = split_s3(name)[1] if name.startswith(S3_SCHEME) else ""
     return below or name.rpartition("/")[2]
+
+
+def refuse_mistyped(name: str) -> None:
+    """Refuse a path that looks like the name of something that is not a file, such as ``S3://bucket/key``.
+
+    A folder of that name would be made, and the data would seem to be in S3.
+
+    Raises:
+        ValueError: it begins like a URL, like an ARN or with ``s3:``.
+    """
+    found = None if name.startswith(S3_SCHEME) else _MISTYPED.match(name)
+    if found is not None:  # not the whole name, which may have a password
+        raise ValueError(
+            f"a name that begins with '{found[0]}' would be a path; write {S3_SCHEME}bucket/key, in lower case, for an "
+            f"object in S3, and ./{found[0]}... for such a path"
+        )
 
 
 def real_name(name: str) -> str:
