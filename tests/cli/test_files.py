@@ -208,6 +208,13 @@ def test_stored_local_and_no_context(shell: Shell) -> None:
         $ sealwax encrypt -k alias/demo -c table=users -c id=7 --local-context id -o row.swx a
         $ sealwax inspect row.swx
         [0] 1 local pair, not stored
+        $ sealwax encrypt -k alias/demo -c table=users -c id=7 --local-context idd -o wrong.swx a
+        [2] --local-context lists 'idd', and no pair has this name; give it with -c NAME=VALUE
+        $ sealwax encrypt -k alias/demo --no-context --local-context id -o wrong.swx a
+        [2] --local-context lists 'id', and no pair has this name
+        $ sealwax decrypt -k alias/demo -c table=users -c id=7 --local-context idd -o - row.swx
+        [2] --local-context lists 'idd', and no pair has this name
+        $ test ! -e wrong.swx
         $ sealwax decrypt -k alias/demo -c table=users -c id=7 --local-context id -o - row.swx | cmp - a
         $ sealwax decrypt -k alias/demo --accept-stored-context -c id=7 --local-context id -o - row.swx | cmp - a
         $ sealwax verify -k alias/demo --accept-stored-context row.swx

@@ -43,6 +43,7 @@ COMMANDS: Final = (
     ("Commands on files", f"decrypt {_K} -o again one.swx"),
     ("Commands on files", f"rewrap {_K} --to alias/demo2 one.swx"),
     ("inspect", "inspect one.swx in/a"),
+    ("inspect", "inspect --to alias/demo one.swx"),
     (
         "fleet plan, fleet run, fleet status, fleet verify",
         "fleet plan --from alias/demo --to alias/demo2 -c purpose=p -o plan out",

@@ -1021,9 +1021,21 @@ def _interrupted(world: World, number: signal.Signals, status: int) -> None:
     world.tried += 1
 
 
-@line("Ctrl-C", "every verb", 130, 1)
+@line("Ctrl-C", "every verb; `lab serve` ends with 0", 130, 2)
 def _(world: World) -> None:
     _interrupted(world, signal.SIGINT, 130)
+    with world.shell.start("lab", "serve", "--port", "0", stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert b"is ready at" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 0
+    world.tried += 1
+
+
+@line("SIGHUP, as when a terminal closes", "every verb", 129, 1)
+def _(world: World) -> None:
+    _interrupted(world, signal.SIGHUP, 129)
 
 
 @line("SIGTERM", "every verb", 143, 1)
@@ -1043,5 +1055,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ") and row.count(" | ") == 2][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 63
-    assert {int(status) for _, _, status in table} == {*range(9), 130, 143}
+    assert len(table) == 64
+    assert {int(status) for _, _, status in table} == {*range(9), 129, 130, 143}

@@ -43,6 +43,17 @@ def test_binary_output_to_a_terminal_is_refused(shell: Shell) -> None:
     done.failed(2, "name a file, or - for standard input")
 
 
+def test_without_a_name_only_what_is_piped_is_read(shell: Shell) -> None:
+    shell.transcript("""
+        $ sealwax encrypt -k alias/demo -c purpose=backup < /dev/null
+        [2] name a file, or - for standard input
+        $ sealwax encrypt -q -k alias/demo -c purpose=backup - < /dev/null > empty && test -s empty
+        $ echo hi | sealwax encrypt -q -k alias/demo -c purpose=backup > out
+        $ sealwax decrypt -q -k alias/demo -c purpose=backup < out
+        [0] hi
+    """)
+
+
 TEXTS = (b"", b"\n", b"caf\xc3\xa9\tau lait\n", b"\xef\xbb\xbfa\r\nb\r\n", b"no end", b"x" * (1 << 20))
 NOT_TEXTS = (
     (b"\x1b]0;title\x07", "contains a control character (\\x1b)"),

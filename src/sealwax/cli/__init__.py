@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 1 any failure not named here; 2 wrong usage; 3 findings; 4 not an envelope or record, or a damaged
 header; 5 the payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot be used; 8
-partly done; 130 interrupted; 143 terminated.
+partly done; 129 the terminal was closed; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations

@@ -138,7 +138,8 @@ def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
     if not sources:
         if sys.stdin is None:
             raise click.UsageError("standard input is closed; name a file")
-        if sys.stdin.isatty():
+        # A terminal, or /dev/null as services have it: then a name was forgotten, or a variable is empty.
+        if sys.stdin.isatty() or stat.S_ISCHR(os.fstat(0).st_mode):
             raise click.UsageError("name a file, or - for standard input")
         sources = (STREAM,)
     if sources.count(STREAM) > 1 or (work.writes and STREAM in sources and len(sources) > 1):

@@ -455,6 +455,13 @@ def _completed(template: ContextTemplate) -> ContextTemplate:
     top = () if settings is None else (settings.top,)
     local = params.get("local_context", ())
     variable = {} if template.none else layers.context_variable()
+    rules = () if settings is None else settings.rules
+    known = {*template.typed, *variable}.union(*(layer.context for layer in (*top, *rules)))
+    if unknown := [name for name in local if name not in known]:
+        # Misspelled, it would not keep the pair from being stored and sent to KMS.
+        raise click.UsageError(
+            f"--local-context lists '{printable(unknown[0])}', and no pair has this name; give it with -c NAME=VALUE"
+        )
     completed = replace(template, variable=variable, local=local).of(top)
     if "local_context" in params:
         return completed

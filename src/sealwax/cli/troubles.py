@@ -139,6 +139,17 @@ STATUSES: Final[Mapping[int, Trouble]] = {
             Allow what sealwax policy iam audit writes, or add --allow-incomplete.
         """,
     ),
+    129: _trouble(
+        "the terminal was closed",
+        """
+        The SSH connection or the terminal window was closed while the command ran.
+            Run the same command again: with -r, finished files are skipped; no file is half written.
+        A long run was started in a terminal that somebody then left.
+            Start it with nohup, in tmux or as a service.
+        A service manager sent SIGHUP, to reload the program.
+            Do not reload it: it reads its settings once. Run the same command again.
+        """,
+    ),
     130: _trouble(
         "interrupted",
         """
