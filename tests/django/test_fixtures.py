@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sealwax.records._form import to_text
 from tests.django.made import VALUES, patient, raw
 
 
@@ -35,6 +36,25 @@ def test_dumpdata_writes_records_that_loaddata_takes(models: Any, tmp_path: Path
     assert everything.pk == whole.pk
     assert everything.tree == VALUES["tree"]
     assert everything.price == VALUES["price"]
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+def test_a_value_that_begins_as_a_record_does_is_loaded_as_it_is(form: str, models: Any, tmp_path: Path) -> None:
+    from django.core.management import call_command
+
+    whole = patient(models, notes="n")
+    names = ["swr1.", "swr1.abc", to_text(bytes(raw(whole, "notes")))[:50]]
+    assert names[2].startswith("swr1.")
+    for name in names:
+        patient(models, name=name, clinic=whole.clinic)
+    file = tmp_path / f"dump.{form}"
+    call_command("dumpdata", "clinic", output=str(file), format=form)
+    models.Clinic.objects.all().delete()
+    call_command("loaddata", str(file), verbosity=0)
+    assert sorted(each.name for each in models.Patient.objects.all()) == sorted([whole.name, *names])
+    for name in names:
+        (found,) = models.Patient.name_index.find(name, clinic=str(whole.clinic_id))
+        assert found.name == name
 
 
 def test_dumpdata_opens_if_it_is_asked_to(models: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 import uuid
@@ -104,6 +105,54 @@ def test_a_wrong_value_is_not_shown(people: Any) -> None:
             write()
         for text in shown(caught.value):
             assert SECRET not in text, f"{name}: {text}"
+
+
+def mistakes_in_scope_or_search(models: Any) -> dict[str, Callable[[], Any]]:
+    from sealwax.django import get_records
+
+    clinic = models.Clinic.objects.create(title="north")
+    wards = models.Patient.objects
+
+    def elsewhere(write: Callable[[], Any]) -> Any:
+        with get_records().scope(clinic="another"):
+            return write()
+
+    def moved() -> None:
+        made = wards.create(clinic=clinic, name=SECRET)
+        made.clinic_id = None
+        wards.bulk_update([made], ["name", "clinic"])
+
+    def awaited() -> Any:
+        return asyncio.run(models.Patient.name_index.afind(SECRET))
+
+    return {
+        "no tenant": lambda: models.Patient(name=SECRET).save(),
+        "many without a tenant": lambda: wards.bulk_create([models.Patient(name=SECRET)]),
+        "another tenant": lambda: elsewhere(lambda: wards.create(clinic=clinic, name=SECRET)),
+        "many of another tenant": lambda: elsewhere(
+            lambda: wards.bulk_create([models.Patient(clinic=clinic, name=SECRET)])
+        ),
+        "a moved one": moved,
+        "find without a tenant": lambda: models.Patient.name_index.find(SECRET),
+        "afind without a tenant": awaited,
+        "find with a wrong tenant": lambda: models.Patient.name_index.find(SECRET, clinic=1.5),
+        "an index that is compared": lambda: list(wards.filter(name_index=SECRET)),
+        "an index in a list": lambda: list(wards.filter(name_index__in=[SECRET])),
+        "bytes": lambda: models.Everything.objects.create(data=SECRET),
+        "bytes of a list": lambda: models.Everything.objects.create(data=[SECRET]),
+    }
+
+
+def test_a_mistake_in_the_scope_or_a_search_shows_no_value(models: Any) -> None:
+    from django.db import transaction
+
+    mistakes = mistakes_in_scope_or_search(models)
+    for name, make in mistakes.items():
+        with pytest.raises(Exception) as caught, transaction.atomic():  # noqa: PT011
+            make()
+        for text in shown(caught.value):
+            assert SECRET not in text, f"{name}: {text}"
+    assert len(mistakes) == 12
 
 
 def test_a_failing_database_or_kms_shows_no_value(people: Any) -> None:

@@ -33,6 +33,16 @@ def test_every_type_comes_back(models: Any) -> None:
     assert models.Everything.objects.exclude(text=None).get() == made
 
 
+def test_a_field_of_bytes_takes_bytes_only(models: Any) -> None:
+    for data in (b"", b"abcd", bytearray(b"abcd"), memoryview(b"abcd")):
+        made = models.Everything.objects.create(data=data)
+        assert bytes(models.Everything.objects.get(pk=made.pk).data) == bytes(data)
+    for wrong in ("abcd", "x", 5, [1, 2], {"a": 1}):
+        with pytest.raises(errors.SealwaxError, match=r"cannot hold this \w+: it takes what BinaryField does"):
+            models.Everything.objects.create(data=wrong)
+    assert models.Everything.objects.count() == 4
+
+
 def test_a_decimal_has_the_places_of_its_column(models: Any) -> None:
     made = models.Everything.objects.create(price=decimal.Decimal("1.5"))
     assert str(models.Everything.objects.get(pk=made.pk).price) == "1.50"

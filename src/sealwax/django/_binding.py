@@ -127,6 +127,11 @@ def loading() -> contextlib.AbstractContextManager[None]:
     return _giving(LOADING)
 
 
+def giving_nothing() -> contextlib.AbstractContextManager[None]:
+    """Let attributes and fields be as they are at other times."""
+    return _giving("")
+
+
 def hidden() -> contextlib.AbstractContextManager[None]:
     """Let attributes of sealed fields give "<sealed>", for what writes down the names of objects."""
     return _giving(MARKS)

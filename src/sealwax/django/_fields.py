@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from sealwax.django._binding import (
     check_scope,
     field_of,
     given,
+    giving_nothing,
     pairs_of_instance,
     row_of,
     row_type,
@@ -280,15 +282,15 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     def sealed(self, instance: models.Model, value: Any) -> LoadedRecord:
         """Return a record of a value of an instance."""
-        binding = self.binding(instance)
-        check_scope(instance, self.sealing.scope, binding.pairs)
-        if isinstance(value, LoadedRecord):
-            if value.binding == binding and given() != LOADING:
-                return value
-            record, value = value, self.open(instance, value)  # a fixture's may be of another key store
-            if record.binding == binding:
-                return record
         try:
+            binding = self.binding(instance)
+            check_scope(instance, self.sealing.scope, binding.pairs)
+            if isinstance(value, LoadedRecord):
+                if value.binding == binding and given() != LOADING:
+                    return value
+                record, value = value, self.open(instance, value)  # a fixture's may be of another key store
+                if record.binding == binding:
+                    return record
             return LoadedRecord(self._seal(binding, value), binding)
         except Exception:
             del value  # what keeps an error keeps the variables of its frames
@@ -341,12 +343,18 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         raise self._wrong_value(kind)
 
     def _prepared(self, value: Any) -> Any:
-        value = self.get_prep_value(value)
+        if isinstance(self, models.BinaryField):  # whose own refusal comes from the database
+            return bytes(memoryview(value))
+        if given() == LOADING:  # then to_python() takes text for a record, and this is what one held
+            with giving_nothing():
+                value = self.get_prep_value(value)
+        else:
+            value = self.get_prep_value(value)
         if isinstance(self, models.DateTimeField) and timezone.is_aware(value):
             return value.astimezone(datetime.UTC)
         if isinstance(self, models.DecimalField):
             return self._quantized(value)
-        return bytes(value) if isinstance(value, memoryview) else value
+        return value
 
     def _wrong_value(self, kind: type) -> SealedFieldError:
         source = next(each.__name__ for each in type(self).__mro__ if not issubclass(each, SealedMixin))
@@ -362,13 +370,13 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     def opened(self, value: Any) -> Any:
         """Return a value of a record as the field has it."""
-        if isinstance(self, models.JSONField):
+        if isinstance(self, models.JSONField) or (isinstance(self, models.BinaryField) and isinstance(value, bytes)):
             return value
         kind = type(value)
-        try:
-            return super().to_python(value)
-        except ValidationError:  # which shows the value; it was sealed when the field was of another kind
-            del value
+        if not isinstance(self, models.BinaryField):  # which would decode text
+            with contextlib.suppress(TypeError, ValueError, ArithmeticError, ValidationError):  # they show the value
+                return super().to_python(value)
+        del value  # it was sealed when the field was of another kind
         raise self._wrong_value(kind)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
@@ -424,7 +432,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             return LoadedRecord(from_text(value))
         if isinstance(value, Stored):
             return value
-        if given() != LOADING:
+        if given() != LOADING or isinstance(self, models.BinaryField):
             return super().to_python(value)
         return self.opened(value)
 

@@ -62,13 +62,15 @@ class IndexFieldAttribute(DeferredAttribute):
             SealedFieldError: a pair of the scope is missing, in which the index would find nothing.
         """
         field = self.field
-        wanted = {**current_pairs(get_records()), **_as_text(field, pairs)}
-        field.check_scope_of_search(wanted)
-        index = field.index(wanted)
-        objects = field.model._default_manager.all() if queryset is None else queryset
         source = field.source
-        prepared = source.to_seal(value)
-        del value
+        try:
+            wanted = {**current_pairs(get_records()), **_as_text(field, pairs)}
+            field.check_scope_of_search(wanted)
+            index = field.index(wanted)
+            prepared = source.to_seal(value)
+        finally:
+            del value  # what keeps an error keeps the variables of its frames
+        objects = field.model._default_manager.all() if queryset is None else queryset
         try:
             candidates = objects.filter(**{field.name: index.of(prepared)})
         except (SealwaxError, TypeError, ValueError) as error:
@@ -93,8 +95,11 @@ class IndexFieldAttribute(DeferredAttribute):
         Returns:
             The objects.
         """
-        found: list[Any] = await sync_to_async(self.find)(value, queryset, **pairs)
-        return found
+        try:
+            found: list[Any] = await sync_to_async(self.find)(value, queryset, **pairs)
+            return found
+        finally:
+            del value
 
 
 def _same_as(index: Index, prepared: Any) -> Callable[[Any], bool]:
@@ -235,9 +240,9 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             value = source.open(instance, value)
         if value is None:
             return None
-        pairs = pairs_of_instance(instance, source.sealing.scope)
-        check_scope(instance, source.sealing.scope, pairs)
         try:
+            pairs = pairs_of_instance(instance, source.sealing.scope)
+            check_scope(instance, source.sealing.scope, pairs)
             return self.index(dict(pairs)).of(source.to_seal(value))
         except (SealwaxError, TypeError, ValueError) as error:
             del value
@@ -259,8 +264,13 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             getattr(instance, attname_of(instance, column)) is None for column in self.source.sealing.scope.values()
         ):
             return False
-        pairs = pairs_of_instance(instance, self.source.sealing.scope)
-        same = self.index(dict(pairs)).of(self.source.to_seal(value))
+        try:
+            pairs = pairs_of_instance(instance, self.source.sealing.scope)
+            same = self.index(dict(pairs)).of(self.source.to_seal(value))
+        except (SealwaxError, TypeError, ValueError) as error:
+            raise without_frames(error)  # noqa: B904  the same
+        finally:
+            del value
         others = type(instance)._default_manager.using(instance._state.db).filter(**{self.name: same})
         return bool(others.exclude(pk=instance.pk).exists())
 
@@ -271,6 +281,7 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, str):
+            del value
             self._refuse("is not compared with a value")
         return super().get_prep_value(value)
 
