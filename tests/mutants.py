@@ -125,7 +125,9 @@ def make_copy(folder: Path) -> None:
     hits.touch()
     (site / "_mutants_probe.py").write_text(PROBE.format(current=str(current), hits=str(hits)))
     program = folder / ".venv" / "bin" / "sealwax"
-    program.write_text(f"#!{folder}/.venv/bin/python\nimport sys\nfrom sealwax.cli import main\nsys.exit(main())\n")
+    program.write_text(
+        f"#!{folder}/.venv/bin/python\nimport sys\nfrom sealwax.__main__ import main\nsys.exit(main())\n"
+    )
     program.chmod(0o755)
 
 

@@ -115,7 +115,7 @@ def test_the_wheel_installs(tmp_path: Path) -> None:
     assert [one for one in installed.requires or () if "extra" not in one] == project["dependencies"]
     assert installed.metadata.get_all("Provides-Extra") == sorted(project["optional-dependencies"])
     assert {(point.group, point.name, point.value) for point in installed.entry_points} == {
-        ("console_scripts", "sealwax", "sealwax.cli:main"),
+        ("console_scripts", "sealwax", "sealwax.__main__:main"),
         ("pytest11", "sealwax", "sealwax.lab.pytest_plugin"),
     }
     own = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.is_file()}

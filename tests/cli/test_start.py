@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,21 @@ def test_a_short_command_collects_no_garbage(verb: str, shell: Shell) -> None:
     # By default there are more than a hundred for "encrypt", and the last one looks at everything.
     assert int(collections) <= 3
     assert int(frozen) > 10_000
+
+
+def test_a_signal_while_the_program_is_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    # In place of the first module that the command line imports from elsewhere.
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "sealwax", "--version"],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "sealwax: interrupted\n")
+
+
+def test_the_script_starts_as_the_module_does() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"sealwax": "sealwax.__main__:main"}
