@@ -70,3 +70,18 @@ def test_a_signal_while_the_program_is_imported_leaves_no_traceback(tmp_path: Pa
 def test_the_script_starts_as_the_module_does() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {"sealwax": "sealwax.__main__:main"}
+
+
+@pytest.mark.parametrize(
+    "line", ["doctor", "inspect x", "audit --all", "encrypt -k alias/demo --no-context /etc/hostname -o x", "keys list"]
+)
+def test_a_folder_that_was_deleted_is_told_of(line: str, bare_shell: Shell) -> None:
+    done = bare_shell.bash(f"mkdir gone; cd gone; rmdir ../gone; SEALWAX_LAB=./lab sealwax {line}")
+    done.failed(1, "No such file or directory; the current folder no longer exists: change to another")
+
+
+def test_a_missing_file_is_not_a_missing_folder(bare_shell: Shell) -> None:
+    done = bare_shell.sealwax("inspect", "x").failed(1, "opening 'x' failed: No such file or directory\n")
+    assert "folder" not in done.err
+    done = bare_shell.bash("mkdir gone; cd gone; rmdir ../gone; sealwax inspect /nonexistent/x")
+    done.failed(1, "opening '/nonexistent/x' failed: No such file or directory\n")

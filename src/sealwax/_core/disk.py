@@ -27,6 +27,7 @@ _HINTS: Final = {
     errno.EFBIG: "the file reached the size limit of this process ('ulimit -f'): raise it, then run this again",
     errno.EIO: "the disk may be failing: check the system log",
 }
+_NO_FOLDER: Final = "the current folder no longer exists: change to another, then run this again"
 # More than SQLite writes in one step: 32 KiB of the index of its log, or a page of up to 64 KiB.
 _PROBE: Final = 1 << 17
 
@@ -36,8 +37,21 @@ _LONGEST_PATH: Final = 512  # of SQLite
 def reason(error: OSError) -> str:
     """Return the system's message, and a hint if there is one."""
     message = error.strerror or str(error)
-    hint = _HINTS.get(error.errno or 0)
+    hint = _NO_FOLDER if _misses_current_folder(error) else _HINTS.get(error.errno or 0)
     return f"{message}; {hint}" if hint else message
+
+
+def _misses_current_folder(error: OSError) -> bool:
+    """Whether a name is missing because the folder that it starts from was deleted."""
+    if error.errno != errno.ENOENT or (
+        isinstance(error.filename, str | bytes | os.PathLike) and Path(os.fsdecode(error.filename)).is_absolute()
+    ):
+        return False
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def reason_of_sqlite(error: sqlite3.Error, path: AnyPath) -> str:
