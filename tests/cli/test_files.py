@@ -173,6 +173,7 @@ def test_context_files(shell: Shell) -> None:
         "number": (b'{"a": 1}', 2, "whose values are all strings"),
         "nested": (b'{"a": {"b": "c"}}', 2, "whose values are all strings"),
         "list": (b'[["a", "b"]]', 2, "whose values are all strings"),
+        "empty-list": (b" []", 2, "is not a JSON object"),
         "twice": (b'{"a": "b", "a": "c"}', 2, "given twice"),
         "empty": (b"{}", 6, "no context was given"),
         "surrogate": (b'{"a": "\\ud800"}', 6, ""),

@@ -477,6 +477,7 @@ def _read_context_file(path: str) -> list[tuple[str, str]]:
     except (ValueError, RecursionError):
         raise click.UsageError(f"'{printable(path)}' is not valid JSON") from None
     is_pairs = isinstance(pairs, list) and all(isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs)
-    if not isinstance(pairs, list) or not is_pairs:
+    # An empty array is the same list as an empty object.
+    if not isinstance(pairs, list) or not is_pairs or text.lstrip().startswith("["):
         raise click.UsageError(f"'{printable(path)}' is not a JSON object whose values are all strings")
     return [(name, value) for name, value in pairs]
