@@ -167,6 +167,12 @@ def test_a_full_standard_output(shell: Shell) -> None:
         "inspect a.swx",
         "inspect --json a.swx",
         "verify --json -k alias/demo -c purpose=backup a.swx",
+        "--version",
+        "--help",
+        "encrypt --help",
+        "lab --help",
+        "help encrypt",
+        "completion bash",
     ):
         done = shell.bash(f"sealwax {line} > /dev/full")
         done.failed(1, "writing standard output failed: No space left on device")

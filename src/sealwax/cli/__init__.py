@@ -25,7 +25,7 @@ from sealwax._core import disk
 from sealwax.cli import console
 from sealwax.cli.state import RunState
 from sealwax.cli.verbosity import loudness
-from sealwax.cli.verbs import VerbGroup, adopted
+from sealwax.cli.verbs import VerbGroup, adopted, printed_at_once
 
 # A verb is imported when it is used: `sealwax inspect` must not wait for boto3.
 VERBS: Final = {
@@ -94,7 +94,15 @@ class _Root(VerbGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`sealwax help TOPIC` explains a verb, an exit status (7) or an error (AccessDeniedError).",
 )
-@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=printed_at_once(lambda _: f"sealwax {__version__}"),
+    help="Show the version and exit.",
+)
 @loudness
 def root() -> None:
     """Envelope encryption with AWS KMS.

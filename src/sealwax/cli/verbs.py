@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from sealwax._text import printable
-from sealwax.cli import offers
+from sealwax.cli import console, offers
 from sealwax.cli.examples import EXAMPLES
 
 WHAT: Final = "What"
@@ -139,6 +139,9 @@ class Verb(click.Command):
         write_examples(ctx, formatter)
         super().format_epilog(ctx, formatter)
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return _printing_help(super().get_help_option(ctx))
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return _parsed(self, ctx, lambda: super(Verb, self).parse_args(ctx, args))
 
@@ -163,6 +166,9 @@ class VerbGroup(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(ctx, formatter)
         super().format_epilog(ctx, formatter)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return _printing_help(super().get_help_option(ctx))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return _parsed(self, ctx, lambda: super(VerbGroup, self).parse_args(ctx, args))
@@ -212,6 +218,23 @@ def adopted(command: click.Command) -> click.Command:
         elif offered := offers.type_for(parameter):
             parameter.type = offered
     return verb
+
+
+def printed_at_once(text: Callable[[click.Context], str]) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """Return the callback of an option that prints a text and ends; click's own says nothing of standard output."""
+
+    def show(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            console.print(text(ctx))
+            ctx.exit()
+
+    return show
+
+
+def _printing_help(option: click.Option | None) -> click.Option | None:
+    if option is not None:
+        option.callback = printed_at_once(click.Context.get_help)
+    return option
 
 
 def _parsed(command: click.Command, ctx: click.Context, parse: Callable[[], list[str]]) -> list[str]:
