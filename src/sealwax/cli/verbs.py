@@ -52,6 +52,15 @@ _READERS: Final = frozenset(f"sealwax {verb}" for verb in ("decrypt", "verify", 
 _INDENT: Final = 2
 # The longest names of options that their help starts beside, not below.
 _WIDEST_NAMES: Final = 26
+# What click says of a value, with the names of its types, and what we say.
+_NO_NUMBER: Final[Mapping[str, str]] = {
+    f"is not a valid {name}.": words
+    for words, names in {
+        "is not a whole number.": (click.INT.name, click.IntRange.name),
+        "is not a number.": (click.FLOAT.name, click.FloatRange.name),
+    }.items()
+    for name in names
+}
 # Of difflib's ratio: a letter or two of a short word are wrong.
 _ALIKE: Final = 0.7
 
@@ -238,9 +247,15 @@ def _printing_help(option: click.Option | None) -> click.Option | None:
 
 
 def _parsed(command: click.Command, ctx: click.Context, parse: Callable[[], list[str]]) -> list[str]:
-    """Parse, and name the option that a mistyped one should have been."""
+    """Parse; name the option that a mistyped one should have been, and say what is no number in our words."""
     try:
         return parse()
+    except click.BadParameter as error:
+        for said, words in _NO_NUMBER.items():
+            if error.message.endswith(said):
+                message = error.message.removesuffix(said) + words
+                raise click.BadParameter(message, error.ctx, error.param, error.param_hint) from None
+        raise
     except click.NoSuchOption as error:
         names = [name for option in command.get_params(ctx) if isinstance(option, click.Option) for name in option.opts]
         hint = did_you_mean(error.option_name, [name for name in names if name.startswith("--")])
