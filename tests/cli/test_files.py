@@ -271,7 +271,16 @@ def test_detached_headers(shell: Shell) -> None:
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b a.head
         [4] this is a detached header
         $ sealwax decrypt -k alias/demo -c purpose=backup --detached a.body -o b a.body
-        [4]
+        [4] a.body: the header 'a.body': this is not a sealwax envelope
+        $ sealwax verify -k alias/demo -c purpose=backup --detached a.body a.head
+        [4] a.head: the header 'a.body': this is not a sealwax envelope
+        $ sealwax encrypt -k alias/demo -c purpose=backup a
+        $ sealwax decrypt -k alias/demo -c purpose=backup --detached a.swx -o b a.body
+        [4] a.body: the header 'a.swx': this is a whole envelope, not a detached header
+        $ sealwax reencrypt -k alias/demo --to alias/demo2 -c purpose=backup --detached a.swx -o b a.body
+        [4] a.body: the header 'a.swx': this is a whole envelope, not a detached header
+        $ sealwax inspect --detached a.swx a.body
+        [4] a.body: the header 'a.swx': this is a whole envelope, not a detached header
         $ sealwax decrypt -k alias/demo -c purpose=backup --detached a.head --force -o a.head a.body
         [1] the output would overwrite the header
         $ sealwax rewrap --detached a.head -k alias/demo --to alias/demo2 -c purpose=backup --force -o a.body a.body

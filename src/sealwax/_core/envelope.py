@@ -18,7 +18,8 @@ from sealwax._core.format import payload
 from sealwax._core.format.header import Header, Preamble
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey
 from sealwax._core.sources import AnySource, BytesLike
-from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
+from sealwax._text import printable
+from sealwax.errors import DamagedHeaderError, HeaderError, NotAnEnvelopeError, TamperedError
 
 if TYPE_CHECKING:
     from sealwax._foreign import ForeignFormat, Read
@@ -386,18 +387,24 @@ def find_header(detached: AnySource | None, attached: Callable[[], Header]) -> t
         header = attached()
         refuse_kind(header, hdr.ATTACHED)
         return header, header.preamble.payload_offset
-    return detached_header(detached), 0
+    return inspect_detached(detached).header, 0
 
 
-def detached_header(source: AnySource) -> Header:
-    """Return the detached header that is all of ``source``.
+def inspect_detached(source: AnySource) -> Inspection:
+    """Describe the detached header that is all of ``source``.
 
     Raises:
-        HeaderError: it is not a detached header.
+        HeaderError: it is not a detached header; unlike other errors, this one names it.
     """
-    header = inspect(source).header
-    refuse_kind(header, hdr.DETACHED)
-    return header
+    try:
+        inspection = inspect(source)
+        refuse_kind(inspection.header, hdr.DETACHED)
+    except HeaderError as error:
+        name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+        quoted = f" '{printable(os.fsdecode(name))}'" if isinstance(name, str | bytes | os.PathLike) else ""
+        error.args = (f"the header{quoted}: {error}",)
+        raise
+    return inspection
 
 
 def refuse_kind(header: Header, wanted: int) -> None:

@@ -392,9 +392,10 @@ def reencryptor(
             header = envelope.header_of_stream(source)
             envelope.refuse_claims(source)
         else:
-            header = envelope.inspect(detached).header
+            header = envelope.inspect_detached(detached).header
         expected = expect(header)
-        envelope.refuse_kind(header, hdr.ATTACHED if detached is None else hdr.DETACHED)
+        if detached is None:
+            envelope.refuse_kind(header, hdr.ATTACHED)
         ctx.refuse_records(ctx.decode(header.preamble.kms_context))
         reader, _ = _reader_after(binding, header, source, expected)
         with reader:

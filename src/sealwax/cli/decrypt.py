@@ -101,7 +101,7 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             inspection: AnyInspection = inspect(source.binary)
             source.file.seek(0)
         else:
-            inspection = replace(locations.inspect(work.detached), payload_bytes=origin.size)
+            inspection = replace(locations.inspect_detached(work.detached), payload_bytes=origin.size)
         keys = sealing.of(job)[0]
         check_context(inspection, expected, local=keys.local_context, unstored=keys.unstored_context)
         if inspection.plaintext_bytes is None:

@@ -60,7 +60,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
             inspection: AnyInspection = (
                 look(source.binary)
                 if work.detached is None
-                else replace(locations.inspect(work.detached), payload_bytes=source.size)
+                else replace(locations.inspect_detached(work.detached), payload_bytes=source.size)
             )
         facts = {"path": job.source, **inspection.as_dict()}
         verdict = None if wanted is None else _staleness(inspection, wanted)

@@ -16,6 +16,7 @@ import click
 from sealwax._core import files
 from sealwax._core.envelope import Inspection, read_full
 from sealwax._core.envelope import inspect as look
+from sealwax._core.envelope import inspect_detached as look_at_header
 from sealwax._core.foreign.base64_text import MAX_TEXT_BYTES, begins_in_base64, message_in_base64
 from sealwax._core.foreign.rules import begins_message
 from sealwax._core.format.armor import PREFIX, dearmor
@@ -144,6 +145,10 @@ def walk(prefix: str) -> Iterator[tuple[str, str, int] | FileError]:
 
 def inspect(name: str) -> Inspection:
     return look(opened(name))
+
+
+def inspect_detached(name: str) -> Inspection:
+    return look_at_header(opened(name))
 
 
 def refuse_prefix(name: str) -> None:

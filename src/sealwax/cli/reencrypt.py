@@ -90,7 +90,9 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
 
         def checked() -> None:
             with contents.Source(job, armor=work.armor) as source:
-                inspection = inspect(source.binary) if work.detached is None else locations.inspect(work.detached)
+                inspection = (
+                    inspect(source.binary) if work.detached is None else locations.inspect_detached(work.detached)
+                )
                 preamble = inspection.header.preamble
                 ctx.match(expected, inspection.context, keys.local_context, preamble.local_pairs)
                 ctx.refuse_records(inspection.context)
