@@ -195,7 +195,7 @@ SOURCES = {
         config=f"[default]\nrole_arn = {ROLE}\ncredential_source = Environment\nsource_profile = base\n{BASE}",
     ),
     "no source for a role": Source(
-        ("the role of AWS profile 'default'", "source_profile or credential_source"),
+        ("the role of AWS profile 'default'", "has a role, but not", "Name them in the profile with source_profile"),
         config=f"[default]\nrole_arn = {ROLE}\n",
     ),
     "a credential source that has none": Source(
@@ -470,7 +470,7 @@ def over_the_folder(
 
 def test_how_many_there_are() -> None:
     assert len(SOURCES) == 85
-    assert len(REFUSALS) == 24
+    assert len(REFUSALS) == 25
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -563,6 +563,12 @@ REFUSALS = {
     "ServiceUnavailable": _sts("ServiceUnavailable", 503, "STS had an internal error"),
     "a new one of STS": _sts("BrandNew", 400, "STS rejected the request"),
     "a new one of STS that passes": _sts("BrandNew", 502, "STS had an internal error"),
+    "a redirect to a login page": Source(
+        (f"the role '{ROLE}'", "the answer is a redirect, which STS does not send", "check the endpoint and proxies"),
+        config=OF_ROLE,
+        answer=lambda _: Answer(302, b"<html/>", (("Location", "https://login.example/"),)),
+        asked=("sts:AssumeRole",),
+    ),
     "ForbiddenException": _sso("ForbiddenException", 403, "does not assign this role", "sso_role_name"),
     "ResourceNotFoundException": _sso("ResourceNotFoundException", 404, "does not assign this role"),
     "TooManyRequestsException": _sso("TooManyRequestsException", 429, "is throttling requests"),
@@ -628,3 +634,20 @@ def test_a_refusal_of_kms_names_where_the_credentials_are_from(
     assert status == 7
     told_once(source, told, err)
     assert endpoint.operations() == ["kms:GenerateDataKey"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_an_answer_of_kms(
+    status: int,
+    folder: Path,
+    settings: Path,
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    answer = Answer(status, b"", (("Location", "https://login.example/"),))
+    put(Source((), env=STATIC, answer=lambda _: answer), settings, endpoint, monkeypatch)
+    _, told, err = over_the_folder(folder, settings, capfd)
+    assert {one["error"] for one in told} == {"RequestRefusedError"}
+    assert "the answer is a redirect, which KMS does not send" in err
+    assert "The endpoint is not AWS" in err

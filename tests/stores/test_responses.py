@@ -137,6 +137,8 @@ BODILESS = [
     (429, True, "slow down"),
     (500, True, "internal error"),
     (501, False, "does not implement"),
+    (302, False, "without a reason from S3"),
+    (303, False, "without a reason from S3"),
     (502, True, "internal error"),
     (503, True, "slow down"),
     (504, True, "internal error"),

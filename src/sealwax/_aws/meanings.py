@@ -131,6 +131,11 @@ UNREADABLE: Final = Meaning(
 REQUEST: Final = Meaning(
     errors.RequestRefusedError, "{service} rejected the request", "Check the key and the parameters."
 )
+# Of codes that are not in the table, by the first digit of the HTTP status; the others are refused requests.
+BY_STATUS: Final = {
+    3: Meaning(errors.RequestRefusedError, "the answer is a redirect, which {service} does not send", UNREADABLE.todo),
+    5: UNAVAILABLE,
+}
 
 # Every error that KMS's service model lists, and those common to AWS services:
 # https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html
@@ -224,6 +229,7 @@ _ISSUER_BUSY: Final = _credentials("{service} is throttling requests", "Slow dow
 ISSUER_FAILED: Final = _credentials(UNAVAILABLE.why, _TRY_AGAIN, retryable=True)
 ISSUER_UNREACHABLE: Final = _credentials(_NOT_REACHED, _CHECK_NETWORK, retryable=True)
 ISSUER_UNREADABLE: Final = _credentials(UNREADABLE.why, UNREADABLE.todo)
+ISSUER_BY_STATUS: Final = {3: _credentials(BY_STATUS[3].why, BY_STATUS[3].todo), 5: ISSUER_FAILED}
 ISSUER_ADDRESS: Final = _credentials(
     "the URL of a proxy or of the credentials endpoint is not valid",
     "Check HTTP_PROXY, HTTPS_PROXY, AWS_ENDPOINT_URL and AWS_CONTAINER_CREDENTIALS_FULL_URI.",
@@ -276,6 +282,11 @@ ISSUER_CODES: Final[dict[str, Meaning]] = (
             "Check the access key that the role is requested with, and the clock.",
         ),
     )
+)
+
+NO_SOURCE: Final = _credentials(
+    "the profile has a role, but not the credentials to request it with",
+    "Name them in the profile with source_profile or credential_source.",
 )
 
 # --- botocore's own exceptions, most specific first

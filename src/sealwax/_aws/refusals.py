@@ -241,7 +241,8 @@ def _of_answer(error: Exception, code: str, status: int, origin: origins.ErrorOr
     if isinstance(error, foreign.ClientError):
         if error.operation_name in meanings.ISSUING_OPERATIONS and (meaning := meanings.ISSUER_CODES.get(code)):
             return meaning
-        return meanings.CODES.get(code, meanings.UNAVAILABLE if status >= 500 else meanings.REQUEST)
+        default = meanings.BY_STATUS.get(status // 100, meanings.REQUEST)
+        return meanings.CODES.get(code, default)
     if is_unreadable(error):
         return meanings.UNREADABLE
     if isinstance(error, foreign.HTTPClientError | foreign.ConnectionError):
@@ -257,7 +258,7 @@ def _of_answer(error: Exception, code: str, status: int, origin: origins.ErrorOr
 def _of_issuer(error: Exception, code: str, status: int, origin: origins.ErrorOrigin) -> Meaning:
     """Return the meaning of an error that ended the search for credentials."""
     if isinstance(error, foreign.ClientError):
-        default = meanings.ISSUER_FAILED if status >= 500 else meanings.ISSUER_REQUEST
+        default = meanings.ISSUER_BY_STATUS.get(status // 100, meanings.ISSUER_REQUEST)
         return meanings.ISSUER_CODES.get(code, default)
     if isinstance(error, foreign.HTTPClientError | foreign.ConnectionError):
         if (path := origin.missing_bundle()) is not None:
@@ -274,6 +275,8 @@ def _of_issuer(error: Exception, code: str, status: int, origin: origins.ErrorOr
         return meanings.ISSUER_ENDPOINT
     if isinstance(error, KeyError) and origin.of_cache:
         return meanings.TOKEN_CACHE
+    if isinstance(error, foreign.PartialCredentialsError) and "source_profile" in str(error.kwargs.get("cred_var")):
+        return meanings.NO_SOURCE
     if origin.setting and not isinstance(error, foreign.BotoCoreError):
         return meanings.bad_setting(errors.CredentialsError, origin.setting)
     return next(

@@ -198,6 +198,8 @@ _BUCKETS_KEY: Final = "Check that key and its policy. It is the bucket's (SSE-KM
 _BUCKET_DEMANDS: Final = "Check which encryption at rest (SSE), storage class or tags the bucket's policy requires."
 # HTTP statuses that are temporary.
 _TEMPORARY: Final = (429, 500, 502, 503, 504)
+# Redirects that lead to login pages.
+_NEVER_SENT: Final = (302, 303)
 _NOT_S3: Final = "Check AWS_ENDPOINT_URL_S3, and whether a proxy or a login page answers instead."
 
 
@@ -286,7 +288,7 @@ def translate(
 def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: bool) -> _Meaning:
     if conditional and (code == "NotImplemented" or status == 501):
         return _UNCONDITIONAL
-    if not bodiless and code in ("unknown", str(status)) and status not in (412, 416, 501):
+    if (not bodiless or status in _NEVER_SENT) and code in ("unknown", str(status)) and status not in (412, 416, 501):
         # S3 gives its reason as XML, except for HEAD, whose responses have no body.
         return f"the response is HTTP status {status} without a reason from S3", _NOT_S3, status in _TEMPORARY
     if code.startswith("KMS."):
