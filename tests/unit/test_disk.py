@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from sealwax.fleet._journal import Journal
 from sealwax.kms import RateLimit
 from sealwax.lab import Lab
 from tests import room
+from tests.cli.shell import unprivileged
 from tests.fakes import FakeKeyring
 
 HINTS = {
@@ -128,3 +131,41 @@ def test_a_shared_limit_and_kept_answers_on_a_full_disk(small: room.Disk) -> Non
             sealwax.Sealer(FakeKeyring()).open(small.folder / "a.swx", "wb", context={"a": "b"})
         with pytest.raises(FileError, match=rf"{os.strerror(errno.EMFILE)}; .*ulimit -n"):
             Journal.create(small.folder / "plan", small.folder / "plan")
+
+
+@pytest.mark.parametrize("name", ["state.db", "trail.db", "state.db-wal"])
+def test_a_file_of_a_lab_that_this_user_may_not_read(name: str, tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab") as lab:
+        lab.create_key()
+    closed = tmp_path / "lab" / name
+    closed.touch()
+    closed.chmod(0)
+    with unprivileged(), pytest.raises(sealwax.LabError, match=rf"\.db' cannot be used: {os.strerror(errno.EACCES)}$"):
+        Lab(tmp_path / "lab")
+
+
+# Opens a lab with every low limit on open files, once all that it needs is imported.
+FEW_FILES = """
+import resource, sys
+from sealwax.lab import Lab
+from sealwax.errors import LabError
+Lab(sys.argv[1]).close()
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for limit in range(3, 16):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        Lab(sys.argv[1]).close()
+    except LabError as error:
+        print(str(error).partition("cannot be used: ")[2])
+    else:
+        print("opened")
+"""
+
+
+def test_a_lab_with_too_few_open_files_says_so(tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab") as lab:
+        lab.create_key()
+    command = [sys.executable, "-c", FEW_FILES, str(tmp_path / "lab")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(said) == 13
+    assert set(said) == {disk.reason(OSError(errno.EMFILE, os.strerror(errno.EMFILE))), "opened"}

@@ -31,6 +31,10 @@ _NO_FOLDER: Final = "the current folder no longer exists: change to another, the
 # More than SQLite writes in one step: 32 KiB of the index of its log, or a page of up to 64 KiB.
 _PROBE: Final = 1 << 17
 
+# What two connections hold, with a log and its index each, and a folder. They are closed by the time of the probe.
+_DESCRIPTORS: Final = 8
+# What the names of SQLite's files end with.
+_FILES: Final = ("", "-wal", "-shm", "-journal")
 _LONGEST_PATH: Final = 512  # of SQLite
 
 
@@ -66,7 +70,8 @@ def reason_of_sqlite(error: sqlite3.Error, path: AnyPath) -> str:
         return str(error)
     if kind == sqlite3.SQLITE_CANTOPEN and len(os.fsencode(path)) + len("-journal") >= _LONGEST_PATH:
         return f"its path is longer than the {_LONGEST_PATH} bytes that SQLite takes"
-    failure = _probe(os.fspath(path))
+    opening = kind == sqlite3.SQLITE_CANTOPEN
+    failure = _probe(os.fspath(path), _DESCRIPTORS if opening else 0) or _closed_to_us(os.fspath(path))
     if failure is not None:
         return reason(failure)
     # The step may help to diagnose the disk.
@@ -78,20 +83,39 @@ def _system(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def _probe(path: str) -> OSError | None:
+def _closed_to_us(path: str) -> OSError | None:
+    """Return the error for a file of the database that this user may not read and write, or None.
+
+    Not found by opening it: closing it would release SQLite's locks on it.
+    """
+    effective = os.access in os.supports_effective_ids
+    for suffix in _FILES:
+        file = f"{path}{suffix}"
+        if os.access(file, os.F_OK) and not os.access(file, os.R_OK | os.W_OK, effective_ids=effective):
+            return _system(errno.EACCES)
+    return None
+
+
+def _probe(path: str, descriptors: int) -> OSError | None:
     """Return the error that writing to ``path`` would meet, or None.
 
     The file itself is not opened: closing it would release SQLite's locks on it.
+
+    Args:
+        descriptors: how many more must be free.
     """
     name = f".sealwax-{os.urandom(8).hex()}.part"
     try:
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in _FILES:
             with contextlib.suppress(FileNotFoundError):
                 if limit != resource.RLIM_INFINITY and Path(f"{path}{suffix}").stat().st_size + _PROBE > limit:
                     return _system(errno.EFBIG)
         folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        spare: list[int] = []
         try:
+            while len(spare) < descriptors:
+                spare.append(os.dup(folder))
             if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
                 return _system(errno.EROFS)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -105,7 +129,8 @@ def _probe(path: str) -> OSError | None:
             finally:
                 os.close(file)
         finally:
-            os.close(folder)
+            for descriptor in (folder, *spare):
+                os.close(descriptor)
     except OSError as error:
         return error
     return None

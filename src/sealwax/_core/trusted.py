@@ -352,7 +352,7 @@ def _held() -> Iterator[tuple[int, int]]:
     """Yield device and inode of every file that this process has open."""
     try:
         names = os.listdir("/dev/fd")
-    except OSError:
+    except FileNotFoundError:
         raise OSError(errno.ENOSYS, "cannot check which files SQLite opened, since /proc is not mounted") from None
     for name in names:
         with contextlib.suppress(OSError):  # the listing's own descriptor, and those that other threads close meanwhile
