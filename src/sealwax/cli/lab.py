@@ -19,6 +19,7 @@ from sealwax.cli import console, options
 from sealwax.cli.kms import no_lab, open_lab
 from sealwax.errors import LabError
 from sealwax.lab import Lab
+from sealwax.policy import parse_identity_policy
 
 _MAX_POLICY: Final = 1 << 20
 
@@ -160,6 +161,7 @@ def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: str 
     document = None
     if policy is not None:
         document = console.read_text("/dev/stdin" if policy == "-" else policy, _POLICY, _MAX_POLICY)
+        parse_identity_policy(document, name=f"identity policy '{console.shown(policy)}'")  # the lab knows no file
     added = lab.add_principal(name, role=role, account=account, policy=document)
     if as_json:
         console.print(json.dumps(added))
