@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
+def why_not_read(error: Exception) -> str:
+    """Return why a JSON or TOML document was not read, in place of Python's advice to its programmers."""
+    return "it has a number of too many digits" if str(error).startswith("Exceeds the limit") else printable(str(error))
+
+
 def of_many(message: str, names: Iterable[str] = (), *, numbers: bool = True) -> str:
     """Return a message without what is of one object or request only, to compare it with others.
 

@@ -280,6 +280,9 @@ def test_refusals(bare_shell: Shell) -> None:
     for text in (b"[]", b'{"format": "sealwax-baseline-1", "accepted": [{"rule": 1}]}'):
         bare_shell.write("base.json", text)
         bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "is not a baseline")
+    bare_shell.write("base.json", b'{"format": ' + b"9" * 5000 + b"}")
+    many = "'base.json' is not a baseline: it has a number of too many digits\n"
+    bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, many)
     entry = b'{"rule": "a", "resource": "b", "reason": "c", "expires": "2001-01-01", "expires": "2999-01-01"}'
     bare_shell.write("base.json", b'{"format": "sealwax-baseline-1", "accepted": [' + entry + b"]}")
     bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "'expires' twice")

@@ -505,10 +505,14 @@ def _(world: World) -> None:
         assert "hunter2" not in world.once(*command).err
 
 
-@line("the map of fields is refused", "`records reseal`, `stale`, `verify`", 2, 6)
+@line("the map of fields is refused", "`records reseal`, `stale`, `verify`", 2, 9)
 def _(world: World) -> None:
     tables = sealed_table(world)
-    for text, says in {"fields": "is not valid TOML", "[[field]]": "unknown key 'field'"}.items():
+    for text, says in {
+        "fields": "is not valid TOML",
+        "[[field]]": "unknown key 'field'",
+        f"[[fields]]\na = {'9' * 5000}": "is refused: it has a number of too many digits\n",
+    }.items():
         Path("fields.toml").write_text(text)
         for command in (RESEAL, STALE, VERIFY_RECORDS):
             world.ends(2, *command, *tables, says=says)

@@ -15,7 +15,7 @@ from typing import Final
 
 from sealwax._core import trusted
 from sealwax._core.files import reported
-from sealwax._text import printable
+from sealwax._text import printable, why_not_read
 from sealwax.audit._factsfile import unique_members
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Acceptance, Accepted
@@ -47,7 +47,7 @@ def read_baseline(path: str) -> tuple[Acceptance, ...]:
             raise ValueError(f"its format is not {FORMAT}")
         return tuple(map(_acceptance, document["accepted"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FactsError(f"'{printable(path)}' is not a baseline: {printable(str(error))[:300]}") from None
+        raise FactsError(f"'{printable(path)}' is not a baseline: {why_not_read(error)[:300]}") from None
 
 
 def _acceptance(entry: object) -> Acceptance:

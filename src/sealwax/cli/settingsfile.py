@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 from sealwax._core import context as ctx
 from sealwax._core import disk, trusted
 from sealwax._core.format.header import MAX_WRAPPED_KEYS
-from sealwax._text import printable
+from sealwax._text import printable, why_not_read
 from sealwax.errors import ConfigurationError, ContextError, SettingsError
 from sealwax.stores._store import S3_SCHEME
 
@@ -279,7 +279,7 @@ def _parsed(path: str, data: bytes) -> dict[str, Any]:
     except RecursionError:
         _refuse(path, "its values are nested too deeply")
     except ValueError as error:
-        _refuse(path, f"it is not valid TOML: {printable(str(error)[:_MAX_SHOWN])}")
+        _refuse(path, f"it is not valid TOML: {why_not_read(error)[:_MAX_SHOWN]}")
 
 
 def _table_of_tool(path: str, document: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from sealwax._core import trusted
 from sealwax._core.files import reading
-from sealwax._text import printable
+from sealwax._text import printable, why_not_read
 from sealwax.errors import TableError
 from sealwax.records._columns import ROW_TYPES, SealedColumn
 from sealwax.records._named_forms import KINDS, NamedForms
@@ -58,7 +58,7 @@ def read_fields(path: str | os.PathLike[str]) -> tuple[SealedColumn, ...]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TableError(f"the map of fields '{shown}' is not valid TOML: {printable(str(error))}") from None
     except (TypeError, ValueError) as error:
-        raise TableError(f"the map of fields '{shown}' is refused: {printable(str(error))}") from None
+        raise TableError(f"the map of fields '{shown}' is refused: {why_not_read(error)}") from None
 
 
 def _columns(table: Mapping[str, object], forms: NamedForms) -> tuple[SealedColumn, ...]:
