@@ -240,3 +240,24 @@ def test_output_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[st
             done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.endswith(f"writing standard output failed: No space left on device; {_ROOM}\n")
+
+
+@pytest.mark.parametrize("alias", ["aws/foo", "alias/aws/foo", "aws"])
+def test_an_alias_of_aws_is_refused_with_the_reason(alias: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = lab(capsys, "create-key", "--alias", alias, status=1)
+    assert f"/{alias.removeprefix('alias/')}' cannot be created: names that begin with 'alias/aws/' are" in said
+    assert lab(capsys, "keys", "--json") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{\n", "the identity policy 'bad.json' is not JSON at line 2, column 1"),
+        ("[]", "the identity policy 'bad.json' is not a JSON object"),
+        ('{"Statement": [5]}', "statement 1 of the identity policy 'bad.json' is not an object"),
+    ],
+)
+def test_a_policy_that_is_wrong_is_named(text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lab(capsys, "create-key")
+    Path("bad.json").write_text(text)
+    assert words in lab(capsys, "principal", "add", "alice", "--policy", "bad.json", status=1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sealwax import policy
+from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab import _rootkey
 from sealwax.lab._apierror import ApiError
@@ -28,7 +29,7 @@ from sealwax.lab._model import (
     PrincipalRecord,
     root_of,
 )
-from sealwax.lab._names import ALIAS, check_region
+from sealwax.lab._names import ALIAS, check_region, check_text, is_reserved
 from sealwax.lab._principals import PrincipalStore
 from sealwax.lab._records import KeyRecords
 from sealwax.lab._schema import STATE, TRAIL
@@ -256,15 +257,24 @@ class Lab:
             The KeyMetadata of the key; times are Unix seconds.
 
         Raises:
-            LabError: the alias is invalid or exists, or the Region is invalid.
+            LabError: the alias is invalid, reserved or exists, or the Region is invalid.
 
         Example:
             ``arn = lab.create_key(alias="payments")["Arn"]``
         """
+        name = ""
+        if alias is not None:
+            check_text("alias", alias)
+            name = alias if alias.startswith(ALIAS) else ALIAS + alias
+            if is_reserved(name):  # KMS refuses it without a word
+                raise LabError(
+                    f"the alias '{printable(name)}' cannot be created: names that begin with 'alias/aws/' are reserved "
+                    "for AWS services; use another name"
+                )
+        check_text("description", description)
         with self._records.change():
             metadata: dict[str, Any] = self.call("CreateKey", region=region, Description=description)["KeyMetadata"]
-            if alias is not None:
-                name = alias if alias.startswith(ALIAS) else ALIAS + alias
+            if name:
                 self.call("CreateAlias", region=region, AliasName=name, TargetKeyId=metadata["KeyId"])
         return metadata
 

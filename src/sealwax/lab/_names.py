@@ -62,6 +62,11 @@ def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str
     return ParsedKeyName(account, value)
 
 
+def is_reserved(alias: str) -> bool:
+    """Whether an alias is for keys of AWS services."""
+    return f"{alias}/".startswith("alias/aws/")
+
+
 def check_alias_name(name: str) -> None:
     """Check an alias name.
 
@@ -72,10 +77,20 @@ def check_alias_name(name: str) -> None:
         raise refused('Alias must start with the prefix "alias/". Please see the AWS KMS documentation of aliases.')
     if name == ALIAS:
         raise ApiError("InvalidAliasNameException", "An alias name needs at least one character after alias/.")
-    if name.startswith("alias/aws/") or name == "alias/aws":
+    if is_reserved(name):
         raise ApiError("NotAuthorizedException", "")
     if ":" in name:
         raise refused(f"{name} contains invalid characters for an alias")
+
+
+def check_text(name: str, value: object) -> None:
+    """Check an argument that is a text.
+
+    Raises:
+        TypeError: it is not a str.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
 
 
 def check_region(region: str) -> None:
@@ -83,6 +98,8 @@ def check_region(region: str) -> None:
 
     Raises:
         LabError: it is invalid.
+        TypeError: it is not a str.
     """
+    check_text("region", region)
     if _REGION.fullmatch(region) is None:
         raise LabError(f"'{printable(region)}' is not a Region; use a name such as eu-west-1")

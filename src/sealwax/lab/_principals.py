@@ -17,6 +17,7 @@ from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab._database import Database
 from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, CallerIdentity, PrincipalRecord, root_of
+from sealwax.lab._names import check_text
 from sealwax.lab._rootkey import RootKey
 
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
@@ -52,6 +53,8 @@ class PrincipalStore:
             LabError: the name or account is invalid, or the name is taken.
             PolicyError: a policy is malformed.
         """
+        check_text("name", name)
+        check_text("account", account)
         if _NAME.fullmatch(name) is None:
             raise LabError(f"'{printable(name)}' is not a valid name; use at most 64 letters, digits and +=,.@_-")
         if _ACCOUNT.fullmatch(account) is None:
