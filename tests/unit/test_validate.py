@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
 import traceback
 import warnings
 from collections.abc import Callable
@@ -13,10 +15,13 @@ import pytest
 
 import sealwax
 from sealwax.kms._keyring import KmsKeyring
+from sealwax.lab import Lab
+from sealwax.records import MemoryKeys
 from tests.fakes import ALPHA, FakeKeyring
 
 CONTEXT = {"purpose": "backup"}
 MRK = "arn:aws:kms:us-east-1:111122223333:key/mrk-" + "0" * 32
+GAPS = memoryview(b"abcdef")[::2]
 NAN, INF = float("nan"), float("inf")
 ODD: tuple[Any, ...] = (
     *(None, "5", "", b"5", True, False, -1, 0, 1.5, NAN, INF, -INF, 10**9 + 1, 10**400, -(10**400)),
@@ -33,6 +38,11 @@ def _caching(**given: Any) -> object:
 
 def _keyring(**given: Any) -> object:
     return KmsKeyring(**({"key": "alias/demo"} | given))
+
+
+def _lab(method: str, **given: Any) -> object:
+    with Lab("lab") as lab:
+        return getattr(lab, method)(**given)
 
 
 def _regions(**given: Any) -> object:
@@ -98,6 +108,8 @@ PARAMETERS: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "encrypt context's value": (lambda v: SEALER.encrypt(b"", context={"a": v}), [*TEXT, ""]),
     "decrypt": (lambda v: SEALER.decrypt(v, context=CONTEXT), []),
     "decrypt context": (lambda v: SEALER.decrypt(SEALED, context=v), []),
+    "decrypt context's value": (lambda v: SEALER.decrypt(SEALED, context={"purpose": v}), []),
+    "accepted context": (sealwax.AcceptStoredContext, [{}]),
     "decrypt header": (lambda v: SEALER.decrypt(SEALED, context=CONTEXT, header=v), NONE),
     "open": (lambda v: SEALER.open(v, context=CONTEXT), []),
     "open for writing": (lambda v: SEALER.open(v, "wb", context=CONTEXT).abandon(), TEXT),
@@ -121,6 +133,16 @@ PARAMETERS: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "encrypt_async": (lambda v: asyncio.run(CACHED.encrypt_async(v, context=CONTEXT)), [b"5"]),
     "decrypt_async": (lambda v: asyncio.run(CACHED.decrypt_async(v, context=CONTEXT)), []),
     "open_async": (lambda v: asyncio.run(_open_async(v)), []),
+    "Records scope": (lambda v: sealwax.Records(FakeKeyring(), MemoryKeys(), scope=v), [{}]),
+    "Records scope's value": (
+        lambda v: sealwax.Records(FakeKeyring(), MemoryKeys(), scope={"a": v}),
+        [*TEXT, ""],
+    ),
+    "lab create_key alias": (lambda v: _lab("create_key", alias=v), NONE + TEXT),
+    "lab create_key region": (lambda v: _lab("create_key", region=v), []),
+    "lab create_key description": (lambda v: _lab("create_key", description=v), [*TEXT, ""]),
+    "lab add_principal": (lambda v: _lab("add_principal", name=v), TEXT),
+    "lab add_principal account": (lambda v: _lab("add_principal", name="alice", account=v), []),
 }
 
 
@@ -179,6 +201,34 @@ def test_the_words() -> None:
             "regions must be a sequence of the Regions that have a replica, not str",
         ),
         (lambda: _keyring(key=[5]), "key must be a sequence of key names, each a str, not int"),
+        (lambda: _keyring(key=5), r"key must be a key name \(str\) or a sequence of key names, not int"),
+        (lambda: SEALER.encrypt(GAPS, context=CONTEXT), "encrypt takes a memoryview only if it is contiguous"),
+        (lambda: SEALER.decrypt(GAPS, context=CONTEXT), "decrypt takes a memoryview only if it is contiguous"),
+        (lambda: SEALER.verify(GAPS, context=CONTEXT), "verify takes a memoryview only if it is contiguous"),
+        (lambda: SEALER.reencrypt(GAPS, context=CONTEXT), "reencrypt takes a memoryview only if it is contiguous"),
+        (lambda: SEALER.rewrap(GAPS, to=ALPHA, context=CONTEXT), "rewrap takes a memoryview only if it is contiguous"),
+        (lambda: sealwax.inspect(GAPS), "inspect takes a memoryview only if it is contiguous: pass bytes"),
+        (lambda: sealwax.armor(GAPS), "armor takes a memoryview only if it is contiguous: pass bytes"),
+        *(
+            (functools.partial(use, io.StringIO("x")), "must be a binary file object, not StringIO, which holds text")
+            for use in (
+                lambda file: SEALER.open(file, "rb", context=CONTEXT),
+                lambda file: SEALER.open(file, "wb", context=CONTEXT),
+                lambda file: SEALER.decrypt(b"", context=CONTEXT, header=file),
+                lambda file: sealwax.inspect(file),
+            )
+        ),
+        *(
+            (functools.partial(use, context={"purpose": 1}), "a context must be a mapping of str to str")
+            for use in (
+                functools.partial(SEALER.decrypt, SEALED),
+                functools.partial(SEALER.verify, SEALED),
+                functools.partial(SEALER.reencrypt, SEALED),
+                functools.partial(SEALER.rewrap, SEALED, to=ALPHA),
+            )
+        ),
+        (lambda: sealwax.AcceptStoredContext("x"), "AcceptStoredContext takes a mapping of str to str, not str"),  # type: ignore[arg-type]
+        (lambda: sealwax.Records(FakeKeyring(), MemoryKeys(), scope="x"), "scope must be a mapping of str to str"),  # type: ignore[arg-type]
     )
     for give, words in rows:
         with pytest.raises((TypeError, ValueError), match=words.replace("+", r"\+")):

@@ -60,6 +60,10 @@ class AcceptStoredContext:
     given: Mapping[str, str] = field(default_factory=dict)
     where: Callable[[Mapping[str, str]], bool] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.given, Mapping):
+            raise TypeError(f"AcceptStoredContext takes a mapping of str to str, not {type(self.given).__name__}")
+
 
 class ContextPatterns(dict[str, str]):
     """A context whose values are patterns for formats whose contexts differ by object; elsewhere they are texts.
@@ -238,6 +242,18 @@ def as_pairs(context: Mapping[str, str] | NoContext) -> dict[str, str]:
     return context if type(context) is dict else dict(context)
 
 
+def refuse_other_types(given: object) -> None:
+    """Refuse a context that holds anything but text: it never fits, and its types are why.
+
+    Raises:
+        TypeError: it is not a mapping, or a key or a value is not a str.
+    """
+    if not isinstance(given, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, str) for key, value in given.items()
+    ):
+        raise TypeError(_TYPE_ERROR)
+
+
 def placeholders(value: str) -> list[str]:
     """Return the placeholders in the value of a pair that is given for many objects.
 
@@ -317,18 +333,21 @@ def match(
         given = as_pairs(expected)
         missing = [key for key in stored if key not in given]
         if missing:
+            refuse_other_types(given)
             raise ContextError(
                 f"{wording.what} is bound to {_names(missing)}, which the given context lacks; "
                 "pass every pair the data was encrypted with"
             )
     different = [key for key in given if key in stored and stored[key] != given[key]]
     if different:
+        refuse_other_types(given)
         raise ContextError(
             f"{wording.what} is bound to a different value of {_names(different)} than the one given{wording.look}"
         )
     unstored = {key: value for key, value in given.items() if key not in stored}
     extra = [key for key in unstored if key not in local_names]
     if extra:
+        refuse_other_types(given)
         raise ContextError(f"{wording.what} does not store {_names(extra)}; {wording.absent}")
     on_wrong_side = [key for key in stored if key in local_names]
     if on_wrong_side:

@@ -296,7 +296,7 @@ def inspect(source: AnySource) -> Inspection:
         FileError: the file cannot be read.
     """
     if isinstance(source, BytesLike):
-        header = header_of_value(source)
+        header = header_of_value(validate.value("header", source))
         return _inspection(header, memoryview(source).nbytes - header.preamble.payload_offset)
     if isinstance(source, str | os.PathLike):
         with files.InputFile(source) as file:
@@ -425,7 +425,7 @@ def head_of(body: AnySource | None) -> bytes:
     if body is None:
         raise TypeError("a detached header cannot be verified without its payload: pass body=")
     if isinstance(body, BytesLike):
-        return bytes(memoryview(body).cast("B")[: payload.HEAD_BYTES])
+        return bytes(memoryview(validate.value("body", body)).cast("B")[: payload.HEAD_BYTES])
     if isinstance(body, str | os.PathLike):
         with files.InputFile(body) as file:
             return read_full(file, payload.HEAD_BYTES)

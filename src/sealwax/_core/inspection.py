@@ -40,6 +40,7 @@ def inspect(source: AnySource) -> AnyInspection:
         {'purpose': 'backup'}
     """
     if isinstance(source, BytesLike):
+        validate.value("inspect", source)
         try:
             return envelope.inspect(source)
         except NotAnEnvelopeError as error:

@@ -55,6 +55,8 @@ def match(
     """
     given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
     names = () if isinstance(given, ctx.NoContext) else given
+    if not isinstance(given, ctx.NoContext):
+        ctx.refuse_other_types(given)
     for name in (*names, *stored):
         if name.startswith(RESERVED):  # in exactly this case: in any other, it is the caller's
             raise ContextError(

@@ -144,8 +144,7 @@ class Sealer:
         """
         if self._small is not None and (sealed := self._small.encrypt(plaintext, context)) is not None:
             return sealed
-        if not isinstance(plaintext, BytesLike):
-            raise TypeError(f"encrypt takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
+        validate.value("encrypt", plaintext)
         begun = self._begin(plaintext, context)
         return payload.encrypt(begun.encryptor, begun.header(hdr.ATTACHED, 1), plaintext)
 
@@ -167,8 +166,7 @@ class Sealer:
             >>> sealer.decrypt(body, context={"id": "123"}, header=header)
             b'secret'
         """
-        if not isinstance(plaintext, BytesLike):
-            raise TypeError(f"encrypt_detached takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
+        validate.value("encrypt_detached", plaintext)
         begun = self._begin(plaintext, context)
         return begun.header(hdr.DETACHED, 1), payload.encrypt(begun.encryptor, b"", plaintext)
 
@@ -205,8 +203,7 @@ class Sealer:
             plaintext = self._small.decrypt(sealed, context)
             if plaintext is not None:
                 return plaintext
-        if not isinstance(sealed, BytesLike):
-            raise TypeError(f"decrypt takes bytes, bytearray or memoryview, not {type(sealed).__name__}")
+        validate.value("decrypt", sealed)
         return operations.decrypt(self._binding, sealed, context, header)
 
     # --- files and streams
@@ -331,7 +328,7 @@ class Sealer:
             10240
         """
         if isinstance(source, BytesLike):
-            source = io.BytesIO(source)
+            source = io.BytesIO(validate.value("verify", source))
         with self.open_stream(source, context=context, header=header) as reader:
             return reader.drain()
 
@@ -599,7 +596,7 @@ class Sealer:
         """
         rewrap = self.rewrapper(to=to, context=context, verify=verify, body=body)
         if isinstance(source, BytesLike):
-            return rewrap_value(source, rewrap)
+            return rewrap_value(validate.value("rewrap", source), rewrap)
         if output is not None:
             files.copy_between(source, output, lambda opened, sink: rewrap_stream(opened, sink, rewrap))
         elif isinstance(source, str | os.PathLike):
@@ -628,7 +625,7 @@ class Sealer:
             >>> rewrap = sealer.rewrapper(to="alias/payments-2027", context={"purpose": "backup"})
             >>> sealwax.stores.open_store("s3://vault/").rewrap("s3://vault/big.swx", rewrap)
         """
-        targets = [to] if isinstance(to, str) else validate.texts("to", to, "key names")
+        targets = validate.one_or_more("to", to, "a key name", "key names")
         return operations.rewrapper(self._binding, targets, context, verify=verify, body=body)
 
     # --- re-encrypting
@@ -682,6 +679,7 @@ class Sealer:
             >>> sealer.reencrypt("backup.tar.swx", context={"purpose": "backup"})
         """
         if isinstance(source, BytesLike):
+            validate.value("reencrypt", source)
 
             def decrypt() -> bytes:
                 return self.decrypt(source, context=context, header=header)

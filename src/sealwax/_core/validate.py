@@ -5,6 +5,7 @@ Numbers exclude NaN and infinity, which would bound nothing, and True, which Pyt
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeVar
@@ -75,6 +76,39 @@ def texts(name: str, value: Iterable[str], what: str) -> tuple[str, ...]:
     return texts
 
 
+def one_or_more(name: str, value: str | Iterable[str], one: str, what: str) -> tuple[str, ...]:
+    """Return a str, or an iterable of them, as a tuple.
+
+    Args:
+        one: what a str is: ``"a key name"``.
+        what: as for ``many``.
+
+    Raises:
+        TypeError: it is something else, or contains something else.
+    """
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, bytes | bytearray | memoryview) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be {one} (str) or a sequence of {what}, not {_kind(value)}")
+    return texts(name, value, what)
+
+
+def value(taker: str, value: T) -> T:
+    """Return a value to encrypt, or an encrypted one.
+
+    Args:
+        taker: the function that takes it.
+
+    Raises:
+        TypeError: it is not bytes-like, or its bytes are not one after another.
+    """
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"{taker} takes bytes, bytearray or memoryview, not {type(value).__name__}")
+    if isinstance(value, memoryview) and not value.c_contiguous:
+        raise TypeError(f"{taker} takes a memoryview only if it is contiguous: pass bytes(view)")
+    return value
+
+
 def path(name: str, value: T) -> T:
     """Return a path.
 
@@ -94,6 +128,8 @@ def file(value: T, method: Literal["read", "write"]) -> T:
     """
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"pass a path or a binary file object, not {_kind(value)}; encrypt and decrypt take values")
+    if isinstance(value, io.TextIOBase):
+        raise TypeError(f"the file must be a binary file object, not {_kind(value)}, which holds text")
     return able("the file", value, [method], f"a path, or a binary file object with {method}()")
 
 

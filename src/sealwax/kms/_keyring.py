@@ -470,8 +470,7 @@ def _allowed(entry: str | _names.KeyScope) -> _allowlist.Entry:
 
 
 def _parse_all(name: str, keys: str | Sequence[str]) -> tuple[_names.KeyName, ...]:
-    named = [keys] if isinstance(keys, str) else validate.texts(name, keys, "key names")
-    parsed = tuple(_names.parse(key) for key in named)
+    parsed = tuple(_names.parse(key) for key in validate.one_or_more(name, keys, "a key name", "key names"))
     if not 1 <= len(parsed) <= MAX_KEYS:
         raise ValueError(f"{name} takes 1 to {MAX_KEYS} keys, not {len(parsed)}")
     for index, key in enumerate(parsed):

@@ -111,6 +111,8 @@ class Records(DataKeyLife):
             record_keys=validate.whole("record_keys", record_keys, 1, _MOST),
         )
         self._local_names = frozenset(validate.texts("local_scope", local_scope, "names of pairs"))
+        if not isinstance(scope, Mapping):
+            raise TypeError(f"scope must be a mapping of str to str, not {type(scope).__name__}")
         self._scope = dict(scope)
         ctx.encode(self._scope)
 

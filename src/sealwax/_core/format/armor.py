@@ -31,6 +31,8 @@ def armor(envelope: Buffer) -> str:
     """
     if not isinstance(envelope, bytes | bytearray | memoryview):
         raise TypeError(f"armor takes bytes, bytearray or memoryview, not {type(envelope).__name__}")
+    if isinstance(envelope, memoryview) and not envelope.c_contiguous:
+        raise TypeError("armor takes a memoryview only if it is contiguous: pass bytes(view)")
     return PREFIX + base64.urlsafe_b64encode(envelope).rstrip(b"=").decode("ascii")
 
 
