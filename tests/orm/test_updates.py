@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, insert, literal, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, make_transient
+from sqlalchemy.orm.attributes import flag_modified
 
 from sealwax import Records
 from sealwax.errors import ContextError, ModelError
@@ -194,3 +195,55 @@ def test_bulk_of_a_class_of_two_tables_names_what_to_do(session: Session) -> Non
     session.rollback()
     session.execute(insert(Doctor), [{"tenant_id": "acme", "name": "n", "kind": "doctor"}])
     assert session.scalars(select(Doctor.name)).all() == ["n"]
+
+
+@pytest.mark.parametrize(("name", "changed"), [("dict", {"a": [1, 2.5, None, "é"], "b": 2}), ("list", ["new"])])
+@pytest.mark.parametrize("kind", ["bound", "plain"])
+def test_a_value_that_changed_in_place_is_stored_if_it_is_flagged(
+    session: Session, kind: str, name: str, changed: Any
+) -> None:
+    key = f"{kind}_{name}"
+    row = Everything(id=1, **{key: {"a": [1, 2.5, None, "é"]} if name == "dict" else []})
+    session.add(row)
+    session.commit()
+    for expected in (changed, changed | {"c": 3} if name == "dict" else [*changed, 3]):
+        value = getattr(row, key)
+        value.update(expected) if name == "dict" else value.append(expected[-1])
+        flag_modified(row, key)
+        session.flush()
+        value.clear()  # a change that is not flagged is not written by the next flush
+        row.plain_str = str(expected)
+        session.commit()
+        session.expire_all()
+        assert getattr(row, key) == expected
+
+
+def test_a_value_that_changed_in_place_is_stored_by_an_insert(session: Session) -> None:
+    row = Everything(id=1, bound_dict={"a": 1}, bound_list=[])
+    session.add(row)
+    session.flush()
+    session.rollback()
+    assert row.bound_dict is not None
+    row.bound_dict["a"] = 2
+    session.add(row)
+    session.flush()
+    make_transient(row)
+    row.id = 1
+    session.expunge_all()
+    session.execute(sa.text("DELETE FROM everything"))
+    row.bound_dict["a"] = 3
+    session.add(row)
+    session.commit()
+    assert row.bound_dict == {"a": 3}
+
+
+def test_merge_writes_a_value_that_changed_in_place(session: Session) -> None:
+    row = Everything(id=1, bound_dict={"a": 1})
+    session.add(row)
+    session.commit()
+    assert row.bound_dict is not None
+    session.expunge(row)
+    row.bound_dict["a"] = 2
+    assert session.merge(row) is not row
+    session.commit()
+    assert session.get_one(Everything, 1).bound_dict == {"a": 2}

@@ -19,6 +19,8 @@ from sealwax.sqlalchemy._types import Sealed, SealedRow, as_stored
 from sealwax.sqlalchemy._value import UNSET, SealedValue
 
 _PLAN: Final = "sealwax_plan"
+# What an opened value may be that the program can change in place.
+_MUTABLE: Final = (dict, list)
 
 
 class Plan:
@@ -131,6 +133,8 @@ class Plan:
                 names, row = self.rows[key], self.row(key, current)
             if row is None or type(row) is tuple:
                 _check_row(kind, row)
+            if type(value.value) in _MUTABLE and _is_written(state, key):
+                value = SealedValue(value.value)  # it may have changed since it was sealed or opened
             if value.record is None or value.row != row or value.pairs != pairs:
                 values[key] = kind._sealed_for(value, row, pairs)
                 if state.key is not None and key not in state.committed_state:
