@@ -15,7 +15,8 @@ from fuzz.esdk import message
 import sealwax
 from sealwax import MessageInspection, ObjectInspection
 from sealwax._core.foreign.esdk.suites import SUITES
-from tests.foreign import esdk, samples
+from tests.foreign import esdk, s3ec, samples
+from tests.foreign.s3ec import CBC, GCM
 from tests.foreign.test_esdk_peers import theirs
 
 CONTEXT = {"purpose": "backup"}
@@ -132,6 +133,15 @@ def test_objects() -> None:
     assert found.as_dict() == json.loads(json.dumps(found.as_dict()))
     assert found.as_dict()["wrapped_keys"][0]["key_arn"] is None
     assert "s3ec-v3" in repr(found)
+    fields = samples.s3ec(2, blob)
+    for cipher, allow in ((GCM, "s3ec-v2"), (CBC, None)):
+        iv = base64.b64encode(bytes(12 if cipher == GCM else 16)).decode()
+        fields |= {"x-amz-cek-alg": cipher, "x-amz-iv": iv, "x-amz-matdesc": json.dumps({s3ec.CIPHER: cipher})}
+        if cipher == CBC:
+            del fields["x-amz-tag-len"]
+        found = sealwax.inspect(cast("BinaryIO", Object(bytes(112), fields)))
+        assert isinstance(found, ObjectInspection)
+        assert (found.cipher, found.allow_legacy) == (cipher, allow), "nothing allows to read AES-CBC"
 
 
 def test_contradictions_are_refused() -> None:

@@ -242,13 +242,20 @@ def test_what_does_not_commit_is_read_by_name_only(world: World, err: Callable[[
 
 
 @pytest.mark.parametrize("wrapping", ["kms+context", "kms"])
-def test_cbc_is_rewrapped_and_never_read(world: World, wrapping: str, err: Callable[[], str]) -> None:
+def test_cbc_is_rewrapped_and_never_read(
+    world: World, wrapping: str, err: Callable[[], str], capfd: pytest.CaptureFixture[str]
+) -> None:
     world.put("cbc", DATA, version=2, cipher=CBC, wrapping=wrapping)
     calls = world.calls()
     for verb in ("decrypt", "verify"):
         options = ("-o", "plain") if verb == "decrypt" else ()
-        assert run([verb, "-k", "alias/old", *C, *LEGACY, *options, "s3://bucket/cbc"]) == 4
-        assert "AES-CBC, which does not authenticate it" in err()
+        for legacy in ((), LEGACY):
+            assert run([verb, "-k", "alias/old", *C, *legacy, *options, "s3://bucket/cbc"]) == 4
+            said = err()
+            assert "AES-CBC, which does not authenticate it" in said
+            assert "--allow-legacy" not in said, "that does not help"
+    assert run(["inspect", "s3://bucket/cbc"]) == 0
+    assert "  to read    not with sealwax" in capfd.readouterr().out
     assert run(["rewrap", "--verify", *OLD_TO_NEW, *C, "s3://bucket/cbc"]) == 4, "it cannot be verified"
     assert world.calls() == calls
     body = world.body("cbc")

@@ -87,7 +87,7 @@ def inspected(file: BinaryIO, size: int) -> ObjectInspection:
         context=fields.caller_context,
         wrapped_keys=(UnnamedKey(fields.context.get(KMS_KEY_ID, ""), fields.wrapped_key),),
         instruction_file=fields.in_instructions,
-        allow_legacy=fields.legacy_name,
+        allow_legacy=fields.legacy_name if fields.cipher != CBC else None,
         payload_bytes=size,
         plaintext_bytes=plaintext,
     )
@@ -151,9 +151,10 @@ class ObjectOpener:
             UnsupportedEnvelopeError: it does not commit to its data key and the caller did not name it, or it is
                 encrypted with CBC.
         """
+        # It needs no KMS call, and comes first: what nothing can open is not read by naming it either.
+        OpenObject.check(fields, size)
         if fields.legacy_name is not None:
             self.rules.check(fields.legacy_name, "the object", "an object")
-        OpenObject.check(fields, size)  # needs no KMS call
         match(fields.caller_context, expected)
         wrapped = UnnamedKey("", fields.wrapped_key)
         context: Mapping[str, str] = fields.context

@@ -21,6 +21,8 @@ from sealwax.cli.kms import Aws, named
 from sealwax.cli.work import Work, on
 from sealwax.errors import UnsupportedEnvelopeError
 
+_NOT_READ = ("  to read    not with sealwax: nothing authenticates it; re-wrap it, or use the client",)
+
 
 @click.command()
 @on("envelope", output=None, workers=False, messages=True)
@@ -154,7 +156,7 @@ def _of_object(inspection: ObjectInspection) -> list[str]:
         f"  object     S3 Encryption Client, version {inspection.format[-1]}, wrapped key in its {place}",
         f"  cipher     {inspection.cipher}: {cipher[inspection.cipher]}",
         f"  plaintext  {_known(inspection.plaintext_bytes)}",
-        *_allowed(inspection.allow_legacy),
+        *(_NOT_READ if inspection.cipher == s3ec.CBC else _allowed(inspection.allow_legacy)),
         *_pairs(inspection.context),
         f"  key        {named(key.key_arn) if key.key_arn else 'not named in the object'}",
     ]

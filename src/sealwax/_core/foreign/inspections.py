@@ -77,7 +77,8 @@ class ObjectInspection:
         wrapped_keys: the one wrapped data key. Only the old wrapping says which KMS key wrapped it; else the name is
             empty.
         instruction_file: whether the wrapped key is in an instruction file.
-        allow_legacy: what ``Sealer(allow_legacy=)`` must name to read it; None if it is read without.
+        allow_legacy: what ``Sealer(allow_legacy=)`` must name to read it; None if it is read without, or, in AES-CBC,
+            never.
         payload_bytes: the object's size in bytes.
         plaintext_bytes: the plaintext's size in bytes; None if it cannot be told.
     """
