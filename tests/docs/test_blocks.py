@@ -79,7 +79,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/reference/settings.md": {"sh": 2},
         "docs/how-to/secrets.md": {"sh": 4, "python": 1},
         "docs/how-to/share.md": {"sh": 4},
-        "docs/how-to/sqlalchemy.md": {"python": 4},
+        "docs/how-to/sqlalchemy.md": {"python": 5},
         "docs/how-to/testing.md": {"python": 2, "shop.py": 1, "test_shop.py": 1, "sh": 1},
         "docs/how-to/throttling.md": {"sh": 1, "python": 2},
         "docs/how-to/verification.md": {"sh": 1},

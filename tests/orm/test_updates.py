@@ -98,6 +98,65 @@ def check_bulk_updates(session: Session) -> None:
     assert session.scalars(select(Renamed.mail)).all() == ["c"]
 
 
+def test_a_bulk_update_names_the_tenant_in_its_where(session: Session) -> None:
+    """A primary key alone does not say which scope a value is sealed for."""
+    rows = [{"id": KEY, "email": "new"}, {"id": uuid4(), "email": "nobody's"}]
+    whole = {"synchronize_session": None}
+    for refused, match in (
+        (rows, r"its WHERE does not give tenant_id; give it there, .*where\(User\.tenant_id == .*synchronize_session"),
+        ([row | {"tenant_id": "acme"} for row in rows], r"changes 'tenant_id' .*where\(User\.tenant_id == .*"),
+    ):
+        with pytest.raises(ModelError, match=match):
+            session.execute(update(User), refused)
+        session.rollback()
+    for statement, given in (
+        (update(User).where(User.tenant_id == "acme"), rows),
+        (update(User).where(User.tenant_id == bindparam("t")), [row | {"t": "acme"} for row in rows]),
+    ):
+        session.execute(statement, given, execution_options=whole)
+        assert emails(session) == ["new", "other"]
+        session.rollback()
+    session.execute(update(User).where(User.tenant_id == "globex"), rows, execution_options=whole)
+    assert emails(session) == ["old", "other"]
+
+
+def test_an_update_says_what_its_where_lacks(session: Session) -> None:
+    for where, missing in (
+        ((), "id, tenant_id; give them there"),
+        ((TABLE.c.id == KEY,), "tenant_id; give it there"),
+        ((TABLE.c.tenant_id == "acme", TABLE.c.id != KEY), "id; give it there"),
+    ):
+        for many in (False, True):
+            statement = update(TABLE).where(*where) if many else update(TABLE).where(*where).values(email="new")
+            with pytest.raises(ModelError, match=f"its WHERE does not give {missing}, or set it on an instance$"):
+                session.connection().execute(statement, [{"email": "new"}] if many else None)
+            session.rollback()
+
+
+PARAMETERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "update": (
+        update(TABLE).where(TABLE.c.id == bindparam("k"), TABLE.c.tenant_id == "acme").values(email=bindparam("new")),
+        {"k": KEY},
+    ),
+    "insert": (insert(TABLE).values(name="a2", email=bindparam("new")), {"id": uuid4(), "tenant_id": "acme"}),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("many", [False, True])
+def test_a_parameter_of_another_name_than_its_column_is_refused(session: Session, name: str, many: bool) -> None:
+    statement, given = PARAMETERS[name]
+    run = session.connection().execute
+    with pytest.raises(ModelError, match=r"set to the parameter 'new', .* use bindparam\('email'\)"):
+        run(statement, [given | {"new": "new"}] if many else given | {"new": "new"})
+    run(statement, [given | {"new": None}] if many else given | {"new": None})
+    assert None in emails(session)
+    session.rollback()
+    same = statement.values(email=bindparam("email"))
+    session.connection().execute(same, [given | {"email": "new"}] if many else given | {"email": "new"})
+    assert "new" in emails(session)
+
+
 def test_an_update_may_move_a_row_that_it_names_and_sets_whole(session: Session, records: Records) -> None:
     session.add(Tenant(id="globex"))
     session.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from weakref import WeakSet
 
 import sqlalchemy as sa
@@ -78,6 +78,7 @@ class _SealedTable:
                 value = client_default(column)
             if value is not None and not isinstance(value, sa.ClauseElement):
                 values[key] = self._seal(column, row, value, values)
+            _check_parameter(column, value, given)
         if self.indexes.types:
             self.indexes.fill(values, new=True)
         for moved in self.moved:
@@ -243,6 +244,10 @@ def _seal_update(table: _SealedTable, statement: Update, many: Any, one: Any, di
         sealed = table.seal_known(known, values)
         indexes = _indexes_of(table, {**values, **sealed})  # of the scope of the row, where that is known
         table.check_scope(values, known)
+        for column, key, names in table.keys:
+            _check_parameter(column, values.get(key), given)
+            if key not in sealed and _is_open(values.get(key)):
+                _refuse_unnamed(table, statement, column, [*names, *table.scope.values()], known, dialect)
         hidden = {key: values[key] for key in table.scoped if key in values}
         hide(table, hidden)
         sealed.update(hidden)
@@ -253,6 +258,58 @@ def _seal_update(table: _SealedTable, statement: Update, many: Any, one: Any, di
             statement = _with_values(table, statement, {key: sealed[key] for key in sealed if key not in own}, indexes)
         rows.append(row)
     return (statement, rows, one) if many else (statement, many, rows[0])
+
+
+def _is_open(value: object) -> bool:
+    """Whether a value would be stored as it is."""
+    if value is None or isinstance(value, sa.ClauseElement):
+        return False
+    return type(value) is not SealedValue or value.record is None
+
+
+def _check_parameter(column: sa.Column[Any], value: object, given: Mapping[str, Any]) -> None:
+    """Refuse a value in a parameter of another name than its column: no row's values have it by its column."""
+    if isinstance(value, BindParameter) and value.required and _is_open(given.get(value.key)):
+        assert isinstance(column.type, SealedRow)
+        raise ModelError(
+            f"'{column.type._field_name}' is set to the parameter '{value.key}', and only a parameter that is named as "
+            f"the column is sealed for its row: use bindparam('{column.key}'), or leave it out of values()"
+        )
+
+
+def _refuse_unnamed(
+    table: _SealedTable,
+    statement: Update,
+    column: sa.Column[Any],
+    keys: list[str],
+    known: Mapping[str, Any],
+    dialect: str,
+) -> NoReturn:
+    """Refuse to set a value in a row that is not known, with what its WHERE lacks.
+
+    Raises:
+        ModelError: always.
+    """
+    assert isinstance(column.type, SealedRow)
+    says = f"'{column.type._field_name}' is bound to its row, and this statement does not say which one that is: "
+    missing = [key for key in keys if known.get(key) is None or isinstance(known[key], sa.ClauseElement)]
+    inexact = pinned(table.table, statement.whereclause, dialect, exact=False).keys() & set(missing)
+    if inexact:
+        raise ModelError(
+            f"{says}more than one value may be equal to what its WHERE gives for {min(inexact)}; set it on an instance"
+        )
+    raise ModelError(
+        f"{says}its WHERE does not give {', '.join(missing)}; give {'them' if len(missing) > 1 else 'it'} "
+        f"there{_such_as(statement, missing[-1])}, or set it on an instance"
+    )
+
+
+def _such_as(statement: Update, key: str) -> str:
+    """Return how a bulk UPDATE of a class has a WHERE; nothing for another UPDATE."""
+    if "_emit_update_table" not in statement._annotations:
+        return ""
+    name = statement._propagate_attrs["plugin_subject"].class_.__name__
+    return f", as in update({name}).where({name}.{key} == ...), with the execution option synchronize_session=None"
 
 
 def _indexes_of(table: _SealedTable, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -389,7 +446,7 @@ def _check_dml(table: _SealedTable, statement: Insert | Update, compiled: Any, *
         given = _set_by(statement)
         names = {key_of(table.table, name) if isinstance(name, str) else name.key for name in given}
         names |= set(compiled.column_keys or ()) & set(table.table.c.keys())
-        _check_set(table, names, given, by_flush=by_flush)
+        _check_set(table, statement, names, given, by_flush=by_flush)
         return
     if statement.select is not None:
         names = {getattr(name, "key", name) for name in statement._select_names or ()}
@@ -409,14 +466,17 @@ def _check_dml(table: _SealedTable, statement: Insert | Update, compiled: Any, *
         _check_upsert(table, clause)
 
 
-def _check_set(table: _SealedTable, names: set[str], given: Mapping[Any, Any], *, by_flush: bool) -> None:
+def _check_set(
+    table: _SealedTable, statement: Update, names: set[str], given: Mapping[Any, Any], *, by_flush: bool
+) -> None:
     """Refuse to change what records are bound to without the records, and to set records that are of another row."""
     touched = sorted(names & table.bound_to)
     left = [key for key in table.sealed if key not in names]
     if touched and left and not by_flush:
         raise ModelError(
             f"this UPDATE changes '{touched[0]}' of '{table.table.name}', and '{left[0]}' is bound to it and would not "
-            "open any more; change it on an instance, which seals again"
+            "open any more; change it on an instance, which seals again; if it only says which row is meant, give it "
+            f"in the WHERE{_such_as(statement, touched[0])}"
         )
     for name, value in given.items():
         key = key_of(table.table, name) if isinstance(name, str) else name.key

@@ -11,15 +11,22 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnClause, Grouping
 
 
-def pinned(table: sa.Table, where: Any, dialect: str) -> dict[str, BindParameter[Any]]:
-    """Return the columns that every row that is changed has a given value in, by their keys."""
+def pinned(table: sa.Table, where: Any, dialect: str, *, exact: bool = True) -> dict[str, BindParameter[Any]]:
+    """Return the columns that every row that is changed has a given value in, by their keys.
+
+    Args:
+        table: the one that is changed.
+        where: the condition of the UPDATE.
+        dialect: of the database.
+        exact: leave out columns in which other values may be equal to the given one.
+    """
     pins: dict[str, BindParameter[Any]] = {}
     for each in _conditions(where):
         if isinstance(each, BinaryExpression) and each.operator is operators.eq:
             for column, value in ((each.left, each.right), (each.right, each.left)):
                 if _is_of(table, column) and isinstance(value, BindParameter):
                     key = str(column.key)
-                    if key in table.c and _is_exact(table.c[key], dialect):
+                    if key in table.c and (not exact or _is_exact(table.c[key], dialect)):
                         pins[key] = value
     return pins
 
