@@ -77,8 +77,8 @@ class Reached:
 def world(folder: Path, reached: Reached) -> Iterator[tuple[World, Folder]]:
     """Yield the world of a new run, of which nothing is made, and its folder."""
     with Folder(folder) as place:
-        work = folder / "work"
-        work.mkdir(exist_ok=True)
         new = Run(Names.new().run, ACCOUNT, REGIONS)
+        work = place.work(new)
+        work.mkdir()
         place.save(new)
         yield World(new, reached.reach, Masks(), work), place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -37,6 +38,7 @@ KILLS = [
 ]
 
 
+LOOKED = f"keys were looked for in {REGIONS[0]} and {REGIONS[1]} only"
 _DENIED = b'{"__type": "AccessDeniedException", "message": "no"}'
 
 
@@ -151,7 +153,7 @@ def test_what_another_program_made_is_never_taken_away(
     keys = [kms("CreateKey", Tags=each)["KeyMetadata"]["Arn"] for each in tags]
     kms("CreateAlias", AliasName=f"alias/{names[0]}-main", TargetKeyId=keys[0])
     assert run("--clean-up") == 0
-    assert capsys.readouterr().out == "no rehearsal has left anything\n"
+    assert capsys.readouterr().out == f"no rehearsal has left anything; {LOOKED}\n"
     state = {"run": "a" * 12, "account": ACCOUNT, "regions": REGIONS, "begun": ["key main"], "keys": {"main": keys[2]}}
     place = tmp_path / "sealwax-rehearsal" / "state.json"
     place.write_text(json.dumps(state))
@@ -301,12 +303,50 @@ def test_objects_uploads_and_used_keys_are_taken_away(aws: Account, tmp_path: Pa
     assert {key["KeyState"] for key in aws.lab.list_keys()} == {"PendingDeletion", "PendingReplicaDeletion"}
 
 
+def test_the_folder_of_rehearsals_may_have_other_files(
+    aws: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a name that a run might want; only what the run has made is removed."""
+    place, elsewhere = tmp_path / "sealwax-rehearsal", tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "mine").write_text("mine")
+    state = {"run": "a" * 12, "account": ACCOUNT, "regions": REGIONS, "begun": [], "keys": {}}
+    own = place / f"work-{state['run']}"
+    for name in ("folder", "file", "link"):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(mode=0o700)
+        work = place / "work"
+        if name == "folder":
+            shutil.copytree(elsewhere, work)
+        elif name == "file":
+            work.write_text("mine")
+        else:
+            work.symlink_to(elsewhere)
+        own.mkdir()
+        (own / "half").write_text("of the run that was killed")
+        (place / "state.json").write_text(json.dumps(state))
+        assert run("--clean-up") == 0, name
+        assert (work if name == "file" else work / "mine").read_text() == "mine"
+        assert {path.name for path in place.iterdir()} == {"lock", "work"}
+    (place / "state.json").write_text(json.dumps(state))
+    own.symlink_to(elsewhere)
+    capsys.readouterr()
+    assert run("--clean-up") == 1
+    assert f"'{own}' is in the way: move it to another folder, or remove it" in capsys.readouterr().err
+    own.unlink()
+    assert run("--clean-up") == 0
+    assert (elsewhere / "mine").exists()
+    assert aws.left() == EMPTY
+
+
 def test_clean_up_finds_what_a_lost_state_has_made(
     aws: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with world(tmp_path / ".", Reached()) as (it, folder):
         make(it, folder, lambda _: None)
         folder.forget()
+    files = tmp_path / "sealwax-rehearsal" / f"work-{it.run.run}"
+    files.mkdir(parents=True)
     kms = partial(aws.lab.call, region=REGIONS[0], account=ACCOUNT)
     own = kms("CreateKey")["KeyMetadata"]["Arn"]
     kms("CreateAlias", AliasName="alias/own", TargetKeyId=own)
@@ -314,8 +354,9 @@ def test_clean_up_finds_what_a_lost_state_has_made(
     other.create_bucket(Bucket="sealwax-rehearsal-of-mine")
     assert run("--clean-up") == 0
     said = capsys.readouterr()
-    assert said.out == "1 rehearsal had left something; nothing is left now\n"
+    assert said.out == f"1 rehearsal had left something; nothing is left now; {LOOKED}\n"
     assert f"taking away the rehearsal {it.run.run}" in said.err
+    assert not files.exists()
     assert aws.left() == {
         "keys": [own],
         "aliases": ["alias/own"],

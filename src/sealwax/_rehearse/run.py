@@ -17,6 +17,7 @@ import botocore
 
 from sealwax import __version__, errors
 from sealwax._aws import refusals, sts
+from sealwax._core import files
 from sealwax._core.keyring import now
 from sealwax._rehearse.compare import Difference, Side, compare
 from sealwax._rehearse.masks import Masks
@@ -27,8 +28,8 @@ from sealwax._rehearse.state import Folder, Run
 from sealwax._rehearse.steps import STEPS, StepResult, run_step
 from sealwax._rehearse.world import AccountReach, World, leftovers, make, take_away
 from sealwax._rehearse.world import told as error_text
+from sealwax._text import printable
 
-_WORK: Final = "work"
 _AGAIN: Final = "to take away the rest, run the same command with --clean-up instead of --apply"
 # What AWS calls a request, in the metadata of an answer.
 _IDS: Final = ("RequestId", "HostId")
@@ -142,7 +143,7 @@ def rehearse(folder: Folder, regions: tuple[str, str], reach: AccountReach, watc
     run = Run(Names.new().run, account, regions)
     masks.add(run.run, "<run>")
     masks.add(str(folder.path.absolute()), "<folder>")
-    world = World(run, reach, masks, _work(folder))
+    world = World(run, reach, masks, _work(folder, run))
     folder.save(run)
     results: list[StepResult] = []
     try:
@@ -188,6 +189,7 @@ def clean_up(
     for run in found:
         told.line(f"taking away the rehearsal {run.run}")
         still = take_away(World(run, reach, masks, folder.path))
+        shutil.rmtree(folder.work(run), ignore_errors=True)
         for what in still:
             told.left(f"left: {what}")
         left += still
@@ -241,13 +243,24 @@ def _end_last(folder: Folder, account: str, reach: AccountReach, masks: Masks, t
             f"{account}: run --clean-up with credentials of that account first"
         )
     told.line(f"the rehearsal {last.run} did not end; taking it away first")
-    return end(World(last, reach, masks, _work(folder)), folder, told)
+    return end(World(last, reach, masks, _work(folder, last)), folder, told)
 
 
-def _work(folder: Folder) -> Path:
-    work = folder.path / _WORK
+def _work(folder: Folder, run: Run) -> Path:
+    """Return the empty folder for the files of a run.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    work = folder.work(run)
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(mode=0o700)
+    with files.reported("making the folder", str(work)):
+        try:
+            work.mkdir(mode=0o700)
+        except FileExistsError:
+            raise errors.FileError(
+                f"'{printable(str(work))}' is in the way: move it to another folder, or remove it"
+            ) from None
     return work
 
 

@@ -102,6 +102,10 @@ class Folder:
         with files.WholeFile(str(self.path / _FILE), overwrite=True, mode=0o600) as file:
             write_all(file, text.encode())
 
+    def work(self, run: Run) -> Path:
+        """Return the folder for the files of a run. Nobody else's has the name, so that it may be removed."""
+        return self.path / f"work-{run.run}"
+
     def forget(self) -> None:
         """Remove the state: everything was taken away."""
         with contextlib.suppress(FileNotFoundError), files.reported("removing", str(self.path / _FILE)):

@@ -202,7 +202,8 @@ def _clean_up(
         console.print_json({"runs": runs, "left": left})
     elif not left:
         had = f"{counted(runs, 'rehearsal')} had left something; nothing is left now"
-        console.report(had if runs else "no rehearsal has left anything")
+        where = f"keys were looked for in {regions[0]} and {regions[1]} only"
+        console.report(f"{had if runs else 'no rehearsal has left anything'}; {where}")
     return PARTLY_DONE if left else 0
 
 
