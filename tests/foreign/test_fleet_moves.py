@@ -460,11 +460,13 @@ def test_all_of_many_moves_are_remembered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("former", [b"no plan", b"SQLite format 3\0" + bytes(52) + b"SWXF"])
-def test_a_file_that_is_no_plan_is_replaced(world: World, former: bytes) -> None:
+def test_a_file_that_is_no_plan_is_not_replaced(world: World, former: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     Path("in/script").write_bytes(script(world))
     Path("plan").write_bytes(former)
-    assert run([*PLAN, "--force", *MOVE, *ENVKMS, "in"]) == 0
+    assert run([*PLAN, "--force", *MOVE, *ENVKMS, "in"]) == 1
+    assert "only a plan is replaced; choose another name" in capfd.readouterr().err
+    assert Path("plan").read_bytes() == former
 
 
 def test_what_no_option_of_a_fleet_reads(world: World, capfd: pytest.CaptureFixture[str]) -> None:
