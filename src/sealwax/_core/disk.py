@@ -33,6 +33,8 @@ _PROBE: Final = 1 << 17
 
 # What two connections hold, with a log and its index each, and a folder. They are closed by the time of the probe.
 _DESCRIPTORS: Final = 8
+# How each database of SQLite begins: https://www.sqlite.org/fileformat.html
+SQLITE_MAGIC: Final = b"SQLite format 3\0"
 # What the names of SQLite's files end with.
 _FILES: Final = ("", "-wal", "-shm", "-journal")
 _LONGEST_PATH: Final = 512  # of SQLite

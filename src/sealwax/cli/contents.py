@@ -207,8 +207,7 @@ class Output:
             same = os.path.samestat(os.stat(path), status)
         if same and not in_place:
             raise FileError("the output would overwrite the input; name another file with -o")
-        if not self._plaintext:  # a backup may bring back any file
-            refuse_needed(path)
+        refuse_needed(path, plaintext=self._plaintext)
         if locations.is_s3(path):
             source_time = source.times_ns[1] if source.regular and self._whole else None
             with console.overwriting(path):

@@ -62,7 +62,7 @@ def edit(file: str, keys: Keys, template: options.ContextTemplate, suffix: str, 
     another program changed the old one meanwhile. -k must name every KMS key that the envelope is under. The caller
     needs kms:Decrypt on one of them, kms:GenerateDataKey on the first, and kms:Encrypt on the others.
     """
-    locations.refuse_mistyped(file)
+    locations.refuse_mistyped_sources(file)
     if file == STREAM or (not locations.is_s3(file) and os.path.isdir(file)):
         raise click.UsageError("edit takes the name of one file")
     locations.refuse_prefix(file)

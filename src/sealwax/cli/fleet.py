@@ -20,7 +20,7 @@ from sealwax.cli.console import counted
 from sealwax.cli.fleet_types import Finite, Formats, HowMany
 from sealwax.cli.kms import Aws, refuse_too_many
 from sealwax.cli.kms_watch import KmsWatch
-from sealwax.cli.locations import is_s3, refuse_mistyped
+from sealwax.cli.locations import is_s3, refuse_mistyped_sources
 from sealwax.cli.reporting import Reports, provenance, reports
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _refuse_places(where: Sequence[str], *, reencrypt: bool) -> None:
 
     with _usage():
         absolute(where)
-        refuse_mistyped(*(place for place in where if not place.startswith(KEY_STORE_PREFIX)))
+        refuse_mistyped_sources(*(place for place in where if not place.startswith(KEY_STORE_PREFIX)))
         if reencrypt and any(map(is_key_store, where)):
             raise click.UsageError(
                 f"--reencrypt does not work on a key store: {NO_REENCRYPTION}; make new data keys with "

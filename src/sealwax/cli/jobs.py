@@ -139,7 +139,7 @@ def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
         if sys.stdin is None:
             raise click.UsageError("standard input is closed; name a file")
         # A terminal, or /dev/null as services have it: then a name was forgotten, or a variable is empty.
-        if sys.stdin.isatty() or stat.S_ISCHR(os.fstat(0).st_mode):
+        if stat.S_ISCHR(os.fstat(0).st_mode):
             raise click.UsageError("name a file, or - for standard input")
         sources = (STREAM,)
     if sources.count(STREAM) > 1 or (work.writes and STREAM in sources and len(sources) > 1):
@@ -415,9 +415,13 @@ def _is_same(path: str, other: str) -> bool:
         return False
 
 
-def refuse_needed(output: str) -> None:
-    """Refuse to overwrite a file that the run reads beside its sources: settings, pairs of the context, the lab."""
-    if locations.real(output) in current().needed:
+def refuse_needed(output: str, *, plaintext: bool) -> None:
+    """Refuse to overwrite a file that the run reads beside its sources: settings, pairs of the context, the lab.
+
+    Plaintext may bring back all but the lab, as from a backup.
+    """
+    place, state = locations.real(output), current()
+    if place in state.of_lab or (place in state.needed and not plaintext):
         raise FileError(
             f"the output would overwrite '{console.shown(output)}', which this run reads; name another with -o"
         )

@@ -107,7 +107,7 @@ def open_lab(folder: str, key_file: str | None = None, *, create: bool = False) 
     key_file = key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None
     if key_file is not None:
         console.need(key_file)
-    current().needed.update(os.path.realpath(os.path.join(folder, name)) for name in FILES)
+    current().of_lab.update(os.path.realpath(os.path.join(folder, name)) for name in FILES)
     return Lab(folder, passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"), key_file=key_file)
 
 

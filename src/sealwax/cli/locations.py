@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, overload
 import click
 
 from sealwax._core import files
+from sealwax._core.disk import SQLITE_MAGIC
 from sealwax._core.envelope import Inspection, read_full
 from sealwax._core.envelope import inspect as look
 from sealwax._core.envelope import inspect_detached as look_at_header
@@ -24,8 +25,7 @@ from sealwax._core.format.header import MAGIC
 from sealwax.cli import console
 from sealwax.cli.state import current
 from sealwax.errors import FileError, NotAnEnvelopeError
-from sealwax.stores import _store as of_stores
-from sealwax.stores._store import S3_SCHEME, Entry, Store, real_name, split_s3
+from sealwax.stores._store import S3_SCHEME, Entry, Store, check_path, real_name, split_s3
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 # The metadata that tells a later run which version of a file an object was made from.
 SOURCE_TIME: Final = "sealwax-source-time"
 _TIME: Final = re.compile("-?[0-9]{1,20}")
-_DATABASE: Final = b"SQLite format 3\0"
 
 
 def service() -> Service:
@@ -57,9 +56,14 @@ def refuse_mistyped(*names: str | None) -> None:
     for name in names:
         if name is not None:
             try:
-                of_stores.refuse_mistyped(name)
+                check_path(name)
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
+
+
+def refuse_mistyped_sources(*names: str) -> None:
+    """Refuse the same of sources, but for what is there: ``*`` may have stood for ``S3: notes.txt``."""
+    refuse_mistyped(*(name for name in names if not os.path.lexists(name)))
 
 
 def is_prefix(name: str) -> bool:
@@ -203,8 +207,8 @@ def refuse_data(path: str, option: str) -> None:
     if not os.path.isfile(path):
         return
     with files.InputFile(path, regular=True) as file:
-        beginning = read_full(file, len(_DATABASE))
-    is_database = beginning == _DATABASE
+        beginning = read_full(file, len(SQLITE_MAGIC))
+    is_database = beginning == SQLITE_MAGIC
     if is_database or _is_sealed(beginning):
         kind = "a database, such as a plan or a lab" if is_database else "encrypted data"
         raise click.UsageError(f"{option} would overwrite '{console.shown(path)}', which is {kind}; name another file")

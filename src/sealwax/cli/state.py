@@ -107,7 +107,8 @@ class RunState:
         requester_pays: --requester-pays.
         new_objects: S3's parameters for the objects to write: --sse, --storage-class and the like.
         claimed: the pipes that are about to be read to their end, by device and inode.
-        needed: the canonical names of the files that the run reads beside its sources, and does not overwrite.
+        needed: the canonical names of the files that the run reads beside its sources, which no envelope replaces.
+        of_lab: those of the lab in use, which nothing replaces.
         elsewhere: the option that names another place for the outputs.
         ends: what is left when the run ends, however it does.
         said: the notes that were printed, and are not repeated.
@@ -125,6 +126,7 @@ class RunState:
     new_objects: dict[str, object] = field(default_factory=dict)
     claimed: set[tuple[int, int]] = field(default_factory=set)
     needed: set[str] = field(default_factory=set)
+    of_lab: set[str] = field(default_factory=set)
     elsewhere: str = "-o"
     said: set[str] = field(default_factory=set)
     sessions: Sessions = field(default_factory=Sessions)

@@ -210,7 +210,8 @@ def _selecting(workers: bool, into: bool) -> list[_Add]:
 
 
 def _check(work: Work) -> None:
-    locations.refuse_mistyped(*work.sources, work.output, work.detached)
+    locations.refuse_mistyped_sources(*work.sources)
+    locations.refuse_mistyped(work.output, work.detached)
     streams = work.output == STREAM or not work.sources or STREAM in work.sources
     if work.output == "":
         raise click.UsageError(f"{current().elsewhere} is empty; name a file or a folder")

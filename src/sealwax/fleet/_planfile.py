@@ -79,4 +79,4 @@ def is_plan(path: str) -> bool:
     except (OSError, ValueError):
         return False
     whole = len(head) == 100  # as each database's header
-    return whole and head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION.to_bytes(4, "big")
+    return whole and head.startswith(disk.SQLITE_MAGIC) and head[68:72] == APPLICATION.to_bytes(4, "big")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from sealwax.stores._files import FileStore
-from sealwax.stores._store import S3_SCHEME, Store, is_key_store, refuse_mistyped
+from sealwax.stores._store import S3_SCHEME, Store, check_path, is_key_store
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -40,5 +41,6 @@ def open_store(location: str, session: Session | None = None) -> Store:
         from sealwax.stores import key_rows
 
         return key_rows.open_location(location)
-    refuse_mistyped(location)
+    if not os.path.lexists(location):
+        check_path(location)
     return FileStore(location)

@@ -66,7 +66,7 @@ def relative(name: str, location: str) -> str:
     return below or name.rpartition("/")[2]
 
 
-def refuse_mistyped(name: str) -> None:
+def check_path(name: str) -> None:
     """Refuse a path that looks like the name of something that is not a file, such as ``S3://bucket/key``.
 
     A folder of that name would be made, and the data would seem to be in S3.
